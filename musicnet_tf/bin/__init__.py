@@ -1,0 +1,1 @@
+"""The verbs of `musicnet <verb>`, one thin absl app a file."""

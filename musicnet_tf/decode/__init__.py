@@ -1,0 +1,1 @@
+"""From posteriorgrams and activations to events. NumPy only, so that a client needs no TensorFlow."""

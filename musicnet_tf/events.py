@@ -1,0 +1,161 @@
+"""What is heard: frozen, validated, vectorised containers of events in seconds."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from musicnet_tf.errors import ScoreError
+
+UNKNOWN = -1
+"""Stands for a velocity or an instrument that the source does not tell."""
+
+
+class Note(NamedTuple):
+    """One note. Times in seconds, `pitch` a MIDI number, `instrument` a MIDI program 0–127."""
+
+    onset: float
+    offset: float
+    pitch: int
+    velocity: int = UNKNOWN
+    instrument: int = UNKNOWN
+
+
+_COLUMNS = {
+    "onset": (np.float64, None),
+    "offset": (np.float64, None),
+    "pitch": (np.int64, None),
+    "velocity": (np.int64, UNKNOWN),
+    "instrument": (np.int64, UNKNOWN),
+    "start_beat": (np.float64, np.nan),
+    "end_beat": (np.float64, np.nan),
+    "note_value": (np.str_, ""),
+}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Notes:
+    """Notes as parallel columns, sorted by onset, then pitch, then instrument.
+
+    A note sounds at time `t` iff `onset <= t < offset` (half-open, as in MusicNet's interval trees).
+    Instruments are General MIDI programs counted from 0; readers of corpora that count from 1 convert.
+
+    Attributes:
+        onset, offset: seconds, float64 `(n,)`, `offset > onset`. Onsets may be negative in an excerpt
+            that a note reaches into.
+        pitch: MIDI number 0–127, int64 `(n,)`.
+        velocity: MIDI velocity 1–127, or `UNKNOWN`.
+        instrument: MIDI program 0–127, or `UNKNOWN`.
+        start_beat, end_beat: MusicNet's score columns in beats (`end_beat` is a duration there), NaN
+            where unknown.
+        note_value: MusicNet's text, such as `Dotted Half`; empty where unknown.
+
+    Raises:
+        ScoreError: on columns of unequal length, a pitch, velocity or instrument out of range, a time
+            that is not finite, or an offset that is not after its onset. The message names the row.
+    """
+
+    onset: np.ndarray
+    offset: np.ndarray
+    pitch: np.ndarray
+    velocity: np.ndarray = None  # type: ignore[assignment]  # filled in __post_init__
+    instrument: np.ndarray = None  # type: ignore[assignment]
+    start_beat: np.ndarray = None  # type: ignore[assignment]
+    end_beat: np.ndarray = None  # type: ignore[assignment]
+    note_value: np.ndarray = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        size = len(self.onset)
+        columns = {name: self._column(name, size) for name in _COLUMNS}
+        _validate(columns)
+        order = np.lexsort((columns["instrument"], columns["pitch"], columns["onset"]))
+        for name, values in columns.items():
+            values = values[order]
+            values.flags.writeable = False
+            object.__setattr__(self, name, values)
+
+    def _column(self, name: str, size: int) -> np.ndarray:
+        dtype, default = _COLUMNS[name]
+        values = getattr(self, name)
+        values = np.full(size, default, dtype) if values is None else np.asarray(values, dtype)
+        if values.shape != (size,):
+            raise ScoreError(f"notes: column {name!r} has shape {values.shape}, expected ({size},)")
+        return values
+
+    @classmethod
+    def empty(cls) -> Notes:
+        return cls([], [], [])  # type: ignore[arg-type]
+
+    @classmethod
+    def from_list(cls, notes: Sequence[Note]) -> Notes:
+        """Columns of a list of `Note`."""
+        return cls(*zip(*notes, strict=True)) if notes else cls.empty()  # type: ignore[arg-type]
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Notes]) -> Notes:
+        """All notes of several containers in one, sorted."""
+        if not parts:
+            return cls.empty()
+        return cls(**{name: np.concatenate([getattr(p, name) for p in parts]) for name in _COLUMNS})
+
+    def __len__(self) -> int:
+        return len(self.onset)
+
+    def __iter__(self) -> Iterator[Note]:
+        columns = (getattr(self, name).tolist() for name in Note._fields)
+        return (Note(*row) for row in zip(*columns, strict=True))
+
+    def __getitem__(self, index: npt.ArrayLike | slice) -> Notes:
+        """The notes picked by a slice, a mask or an index array."""
+        return Notes(**{name: getattr(self, name)[index] for name in _COLUMNS})
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Notes):
+            return NotImplemented
+        return len(self) == len(other) and all(
+            np.array_equal(getattr(self, name), getattr(other, name), equal_nan=name.endswith("beat"))
+            for name in _COLUMNS
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def end(self) -> float:
+        """The last offset in seconds, 0.0 where there are no notes."""
+        return float(self.offset.max(initial=0.0))
+
+    def intervals(self) -> np.ndarray:
+        """`(n, 2)` onsets and offsets in seconds, as mir_eval takes them."""
+        return np.stack([self.onset, self.offset], axis=1)
+
+    def shift(self, seconds: float) -> Notes:
+        """The same notes, later by `seconds`."""
+        return dataclasses.replace(self, onset=self.onset + seconds, offset=self.offset + seconds)
+
+    def within(self, start: float, stop: float) -> Notes:
+        """The notes that sound at some instant of `[start, stop)`, uncut and unshifted."""
+        return self[(self.onset < stop) & (self.offset > start)]
+
+
+def _validate(columns: dict[str, np.ndarray]) -> None:
+    def refuse(bad: np.ndarray, what: str) -> None:
+        if bad.any():
+            row = int(np.argmax(bad))
+            seen = ", ".join(f"{name}={columns[name][row]}" for name in list(_COLUMNS)[:5])
+            raise ScoreError(f"note {row}: {what} ({seen})")
+
+    def outside(name: str, low: int) -> np.ndarray:
+        return (columns[name] < low) | (columns[name] > 127)
+
+    def known(name: str) -> np.ndarray:
+        return columns[name] != UNKNOWN
+
+    refuse(~np.isfinite(columns["onset"]) | ~np.isfinite(columns["offset"]), "times must be finite")
+    refuse(columns["offset"] <= columns["onset"], "offset must be after onset")
+    refuse(outside("pitch", 0), "pitch must be a MIDI number 0–127")
+    refuse(known("velocity") & outside("velocity", 1), "velocity must be 1–127 or unknown (-1)")
+    refuse(known("instrument") & outside("instrument", 0), "instrument must be a MIDI program 0–127 or unknown (-1)")

@@ -1,0 +1,68 @@
+"""Networks, one family a file. A family is a frozen config that can tell its geometry and build itself."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from musicnet_tf.registry import Entry
+from musicnet_tf.timebase import FrameClock
+
+if TYPE_CHECKING:
+    import keras
+
+
+@dataclasses.dataclass(frozen=True)
+class HeadSpec:
+    """One named output `(batch, frames, num_classes)`; class `c` of a pitch head is MIDI `first_pitch + c`."""
+
+    num_classes: int
+    first_pitch: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSpec:
+    """The geometry of a model: what it takes, what it gives, and when each output frame is.
+
+    Attributes:
+        clock: of the output frames, sample 0 being the first sample of the window.
+        window_length: samples in one input window, `(batch, window_length)` float32.
+        num_frames: output frames of one window.
+        margin: frames at each end of a window whose receptive field leaves it, to be cut off when
+            windows are stitched. 0 where every output sees only the window.
+        heads: name → `HeadSpec`.
+    """
+
+    clock: FrameClock
+    window_length: int
+    num_frames: int
+    margin: int
+    heads: dict[str, HeadSpec]
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> ModelSpec:
+        heads = {name: HeadSpec(**head) for name, head in fields["heads"].items()}
+        return cls(**{**fields, "clock": FrameClock(**fields["clock"]), "heads": heads})
+
+
+class Model(Entry, abc.ABC):
+    """A model family. Subclasses register with `@MODELS.register(name)` and are frozen configs.
+
+    Built from `keras.ops` and Keras layers alone, with the front end inside, so that the same file
+    trains on any backend and what is served takes a waveform.
+    """
+
+    source: ClassVar[str]
+    """The paper, or `musicnet_tf` for our own."""
+
+    @abc.abstractmethod
+    def spec(self) -> ModelSpec:
+        """The geometry, known before anything is built."""
+
+    @abc.abstractmethod
+    def build(self) -> keras.Model:
+        """A network `(batch, window_length)` float32 → dict of head → logits `(batch, frames, classes)`."""

@@ -1,0 +1,1 @@
+"""Apache Beam jobs: thin DoFns over the library."""
