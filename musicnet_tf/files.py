@@ -44,7 +44,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
     part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
         yield part
-        os.replace(part, path)
+        part.replace(path)
     except OSError as error:
         if error.filename in (str(part), str(path), None) or isinstance(error, PermissionError):
             raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error

@@ -1,0 +1,80 @@
+"""What a trained model says of itself, so that whoever runs it holds no constant of it.
+
+A manifest is `manifest.json`: beside the weights of a run or of a shipped model, and in the
+`assets.extra/` of an exported SavedModel. Reading one needs no TensorFlow.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pydantic
+
+from musicnet_tf import files
+from musicnet_tf.errors import ModelError
+from musicnet_tf.models import ModelSpec
+
+FILENAME = "manifest.json"
+FORMAT_VERSION = 1
+
+
+class Manifest(pydantic.BaseModel):
+    """Everything that a caller of the model must know.
+
+    Attributes:
+        name: of the model, as in `musicnet list`.
+        task: name of the task, which names the decoder.
+        spec: geometry, as `ModelSpec.to_dict` gives it.
+        decoder: parameters of the task's decoder, thresholds among them.
+        experiment: the resolved config that it was trained from.
+        num_parameters: trainable parameters.
+        training_data: name and licence of each corpus it saw.
+        licence: of the weights.
+        scores: measured figures, by corpus and metric.
+        versions: of this library, TensorFlow and Keras.
+    """
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+    format_version: int = FORMAT_VERSION
+    name: str
+    task: str
+    spec: dict[str, Any]
+    decoder: dict[str, Any] = {}
+    experiment: dict[str, Any] = {}
+    num_parameters: int = 0
+    training_data: list[dict[str, str]] = []
+    licence: str = ""
+    scores: dict[str, dict[str, float]] = {}
+    versions: dict[str, str] = {}
+
+    @property
+    def geometry(self) -> ModelSpec:
+        """The spec as an object."""
+        return ModelSpec.from_dict(self.spec)
+
+    def write(self, folder: str | Path) -> None:
+        """Writes `manifest.json` into a folder."""
+        files.write_json(Path(folder) / FILENAME, self.model_dump(mode="json"))
+
+    @classmethod
+    def read(cls, folder: str | Path) -> Manifest:
+        """Reads `manifest.json` of a folder.
+
+        Raises:
+            ModelError: where there is none, or it is of another format version, or damaged.
+        """
+        path = Path(folder) / FILENAME
+        try:
+            manifest = cls.model_validate_json(path.read_bytes())
+        except FileNotFoundError as error:
+            raise ModelError(f"{path}: not found; is {folder} a trained or exported model?") from error
+        except (OSError, pydantic.ValidationError) as error:
+            raise ModelError(f"{path}: not a manifest of this program: {error}") from error
+        if manifest.format_version != FORMAT_VERSION:
+            raise ModelError(
+                f"{path}: format version {manifest.format_version}, this program reads {FORMAT_VERSION};"
+                " export the model again, or use the release that wrote it"
+            )
+        return manifest
