@@ -1,0 +1,298 @@
+"""Sound in any container → float32 mono at a wanted rate, in memory that does not grow with length.
+
+libsndfile (soundfile) decodes first, FFmpeg (PyAV) whatever it refuses: m4a, wma, video containers.
+Channels are averaged and soxr resamples as a stream, so `blocks` of a day of audio costs as much
+memory as `blocks` of a minute, and `load` is nothing but those blocks joined.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO, Literal, cast
+
+import av
+import numpy as np
+import soundfile
+import soxr
+from av.container import InputContainer
+
+from musicnet_tf.errors import AudioError
+
+Source = str | os.PathLike[str] | bytes | BinaryIO
+"""A path, the bytes of a whole file, or an open binary file, which is read from its beginning."""
+
+Encoding = Literal["flac", "pcm_s16le"]
+
+MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 1_000, 1_000_000
+MAX_CHANNELS = 64
+
+_CHUNK_SAMPLES = 1 << 16
+_TRUNCATION_SECONDS = 0.1  # lossy formats round their stated length; a shortfall below this is no loss
+_MISSCALED_PEAK = 2.0  # lossy decoders overshoot 1 a little; beyond this the file is scaled as something else
+_INT16_SCALE = 32768.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class AudioInfo:
+    """What a file says of itself before it is decoded.
+
+    Attributes:
+        sample_rate: samples a second.
+        channels: number of channels.
+        num_samples: samples of one channel, or None where only decoding would tell.
+        duration: seconds, or None where only decoding would tell.
+    """
+
+    sample_rate: int
+    channels: int
+    num_samples: int | None
+    duration: float | None
+
+
+def probe(source: Source) -> AudioInfo:
+    """Reads the header only. Raises AudioError as `blocks` does, as far as the header tells."""
+    with _decoder(source) as (_, info, _chunks):
+        return info
+
+
+def blocks(source: Source, sample_rate: int | None = None, block_seconds: float = 10.0) -> Iterator[np.ndarray]:
+    """Decodes, mixes to mono and resamples piece by piece.
+
+    Args:
+        source: path, bytes or binary file.
+        sample_rate: of the result in Hz; None keeps the file's own.
+        block_seconds: length of each block; the last one may be shorter.
+
+    Yields:
+        Float32 `(samples,)` in [-1, 1]. Together `n * sample_rate / file's rate` samples of `n`, rounded.
+
+    Raises:
+        AudioError: on the first block if the source is missing, a folder, empty or not audio, has an absurd rate
+            or channel count, or nothing in it decodes; later where a sample is not finite. A file that decodes
+            in part yields that part and logs one warning.
+    """
+    if sample_rate is not None:
+        _check_rate("requested", sample_rate)
+    with _decoder(source) as (name, info, chunks):
+        target = sample_rate or info.sample_rate
+        mono = _as_mono(name, info, chunks)
+        yield from _rebuffer(_resample(mono, info.sample_rate, target), max(1, round(block_seconds * target)))
+
+
+def load(source: Source, sample_rate: int | None = None) -> np.ndarray:
+    """The whole source, equal to its `blocks` joined: float32 mono `(samples,)` in [-1, 1].
+
+    With `sample_rate=None` the file keeps its own rate, which `probe` tells. Raises AudioError as `blocks` does.
+    """
+    return np.concatenate(list(blocks(source, sample_rate)))
+
+
+def resample(samples: np.ndarray, source_rate: int, sample_rate: int, name: str = "audio") -> np.ndarray:
+    """Mono samples `(n,)` that are in memory already, treated just as `load` treats those of a file.
+
+    Raises:
+        AudioError: naming `name`, where there is no sample, one is not finite, or a rate is absurd.
+    """
+    info = AudioInfo(source_rate, 1, len(samples), len(samples) / source_rate)
+    _check_header(name, info)
+    _check_rate("requested", sample_rate)
+    mono = _as_mono(name, info, iter([np.asarray(samples, np.float32)[:, np.newaxis]]))
+    return np.clip(np.concatenate(list(_resample(mono, source_rate, sample_rate))), -1.0, 1.0)
+
+
+def quantise(audio: np.ndarray) -> np.ndarray:
+    """Float in [-1, 1] → int16 of the same shape, full scale 32768, clipped."""
+    return np.clip(np.rint(np.asarray(audio, np.float64) * _INT16_SCALE), -32768, 32767).astype(np.int16)
+
+
+def encode(audio: np.ndarray, sample_rate: int, encoding: Encoding) -> bytes:
+    """Mono audio `(samples,)` as 16-bit FLAC, or as headerless little-endian int16 (`pcm_s16le`).
+
+    Both hold the integers of `quantise(audio)`, so that either decodes to the same samples.
+
+    Raises:
+        AudioError: for another encoding, or audio that is not one channel or that FLAC cannot hold.
+    """
+    audio = np.asarray(audio)
+    if audio.ndim != 1 or not len(audio):
+        raise AudioError(f"cannot encode audio of shape {audio.shape}; expected (samples,) with at least one sample")
+    if encoding == "pcm_s16le":
+        return quantise(audio).astype("<i2").tobytes()
+    if encoding != "flac":
+        raise AudioError(f"unknown audio encoding {encoding!r}; choose flac or pcm_s16le")
+    buffer = io.BytesIO()
+    try:
+        soundfile.write(buffer, quantise(audio), sample_rate, format="FLAC", subtype="PCM_16")
+    except soundfile.SoundFileError as error:
+        raise AudioError(f"cannot encode {sample_rate} Hz audio as FLAC ({error}); choose pcm_s16le") from error
+    return buffer.getvalue()
+
+
+def decode(data: bytes, encoding: Encoding) -> np.ndarray:
+    """Undoes `encode`: float32 mono `(samples,)` in [-1, 1). Raises AudioError where `data` is damaged."""
+    if encoding == "flac":
+        return load(data)
+    if encoding != "pcm_s16le":
+        raise AudioError(f"unknown audio encoding {encoding!r}; choose flac or pcm_s16le")
+    if not data or len(data) % 2:
+        raise AudioError(f"pcm_s16le audio of {len(data)} bytes is not a whole number of 16-bit samples")
+    return (np.frombuffer(data, "<i2") / _INT16_SCALE).astype(np.float32)
+
+
+@contextlib.contextmanager
+def _decoder(source: Source) -> Iterator[tuple[str, AudioInfo, Iterator[np.ndarray]]]:
+    """Gives name, header and an iterator of `(samples, channels)` float32 chunks."""
+    with contextlib.ExitStack() as stack:
+        name, file = stack.enter_context(_opened(source))
+        try:
+            info, chunks = stack.enter_context(_soundfile_decoder(file))
+        except (soundfile.SoundFileError, OSError):
+            file.seek(0)
+            info, chunks = stack.enter_context(_av_decoder(name, file))
+        _check_header(name, info)
+        yield name, info, chunks
+
+
+@contextlib.contextmanager
+def _opened(source: Source) -> Iterator[tuple[str, BinaryIO]]:
+    """Gives a name for messages and a seekable, non-empty binary file at its beginning."""
+    with contextlib.ExitStack() as stack:
+        if isinstance(source, bytes):
+            name, file = f"<{len(source)} bytes>", cast(BinaryIO, io.BytesIO(source))
+        elif isinstance(source, str | os.PathLike):
+            name, file = os.fspath(source), stack.enter_context(_open_path(Path(source)))
+        else:
+            name, file = str(getattr(source, "name", "<file>")), source
+            if not file.seekable():
+                pipe, file = file, cast(BinaryIO, stack.enter_context(tempfile.TemporaryFile()))
+                shutil.copyfileobj(pipe, file)
+        if not file.seek(0, os.SEEK_END):
+            raise AudioError(f"{name}: is empty (0 bytes); give an audio file")
+        file.seek(0)
+        yield name, file
+
+
+def _open_path(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except FileNotFoundError as error:
+        raise AudioError(f"{path}: not found; give the path of an audio file") from error
+    except IsADirectoryError as error:
+        raise AudioError(f"{path}: is a folder; give an audio file") from error
+    except (OSError, ValueError) as error:
+        raise AudioError(f"{path}: cannot be opened ({getattr(error, 'strerror', None) or error})") from error
+
+
+@contextlib.contextmanager
+def _soundfile_decoder(file: BinaryIO) -> Iterator[tuple[AudioInfo, Iterator[np.ndarray]]]:
+    with soundfile.SoundFile(file) as sound:
+        rate, length = sound.samplerate, sound.frames
+        info = AudioInfo(rate, sound.channels, length, length / rate if rate else None)
+
+        def chunks() -> Iterator[np.ndarray]:
+            while len(chunk := sound.read(_CHUNK_SAMPLES, dtype="float32", always_2d=True)):
+                yield chunk
+
+        yield info, chunks()
+
+
+@contextlib.contextmanager
+def _av_decoder(name: str, file: BinaryIO) -> Iterator[tuple[AudioInfo, Iterator[np.ndarray]]]:
+    # No protocol is allowed: a playlist posing as audio must not make FFmpeg open other files or addresses.
+    try:
+        container = cast(InputContainer, av.open(file, mode="r", options={"protocol_whitelist": "none"}))
+    except (av.FFmpegError, ValueError) as error:
+        raise AudioError(f"{name}: not audio that can be decoded ({error}); give wav, flac, ogg, mp3, m4a …") from error
+    with container:
+        if not container.streams.audio:
+            raise AudioError(f"{name}: holds no audio track; give wav, flac, ogg, mp3, m4a …")
+        stream = container.streams.audio[0]
+        duration = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else None
+        yield AudioInfo(stream.rate or 0, stream.channels, None, duration), _av_chunks(container, stream)
+
+
+def _av_chunks(container: InputContainer, stream: av.AudioStream) -> Iterator[np.ndarray]:
+    to_float = av.AudioResampler(format="fltp", layout=stream.layout, rate=stream.rate)
+    for frame in container.decode(stream):
+        for converted in to_float.resample(frame):
+            yield converted.to_ndarray().T
+    for converted in to_float.resample(None):
+        yield converted.to_ndarray().T
+
+
+def _check_header(name: str, info: AudioInfo) -> None:
+    _check_rate(name, info.sample_rate)
+    if not 1 <= info.channels <= MAX_CHANNELS:
+        raise AudioError(f"{name}: {info.channels} channels; 1 to {MAX_CHANNELS} can be mixed down")
+    if info.num_samples == 0:
+        raise AudioError(f"{name}: holds no samples")
+
+
+def _check_rate(name: str, sample_rate: int) -> None:
+    if not MIN_SAMPLE_RATE <= sample_rate <= MAX_SAMPLE_RATE:
+        raise AudioError(f"{name}: sample rate {sample_rate} Hz is not in {MIN_SAMPLE_RATE}–{MAX_SAMPLE_RATE} Hz")
+
+
+def _as_mono(name: str, info: AudioInfo, chunks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """Averages channels, refuses samples that are not numbers, and says once what was lost."""
+    count, peak, failure = 0, 0.0, ""
+    try:
+        for chunk in chunks:
+            mono = chunk.mean(axis=1, dtype=np.float32)
+            finite = np.isfinite(mono)
+            if not finite.all():
+                at = (count + int(np.argmin(finite))) / info.sample_rate
+                raise AudioError(f"{name}: sample at {at:.3f} s is not a finite number; repair or re-export the file")
+            count += len(mono)
+            peak = max(peak, float(np.abs(mono).max(initial=0.0)))
+            yield mono
+    except (soundfile.SoundFileError, av.FFmpegError) as error:
+        failure = str(error)
+    if not count:
+        raise AudioError(f"{name}: no sample could be decoded ({failure or 'it holds none'}); is the file damaged?")
+    _warn_of_losses(name, info, count / info.sample_rate, peak, failure)
+
+
+def _warn_of_losses(name: str, info: AudioInfo, seconds: float, peak: float, failure: str) -> None:
+    missing = 0.0 if info.duration is None else info.duration - seconds
+    if failure or missing > _TRUNCATION_SECONDS:
+        promised = "" if info.duration is None else f" of {info.duration:.2f} s"
+        _log.warning("%s: truncated or damaged; read %.2f s%s %s", name, seconds, promised, failure)
+    if peak > _MISSCALED_PEAK:
+        _log.warning("%s: samples reach %.3g and are clipped to 1; export the file with full scale 1", name, peak)
+
+
+def _resample(chunks: Iterable[np.ndarray], source_rate: int, target_rate: int) -> Iterator[np.ndarray]:
+    if source_rate == target_rate:
+        yield from chunks
+        return
+    stream = soxr.ResampleStream(source_rate, target_rate, 1, dtype="float32", quality="HQ")
+    for chunk in chunks:
+        yield stream.resample_chunk(chunk)
+    yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
+
+
+def _rebuffer(chunks: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
+    """The same samples, clipped to [-1, 1], in blocks of `size`; only the last one may be shorter."""
+    held: list[np.ndarray] = []
+    length = 0
+    for chunk in chunks:
+        held.append(np.clip(chunk, -1.0, 1.0))
+        length += len(chunk)
+        if length >= size:
+            joined = np.concatenate(held)
+            whole = length - length % size
+            yield from joined[:whole].reshape(-1, size)
+            held, length = [joined[whole:]], length - whole
+    if length:
+        yield np.concatenate(held)
