@@ -1,0 +1,136 @@
+"""Notes → audio, by the FluidSynth program and a General MIDI soundfont."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import scipy.signal
+
+from musicnet_tf import scores
+from musicnet_tf.errors import AudioError
+from musicnet_tf.events import Notes
+
+SOUNDFONT_VARIABLE = "MUSICNET_SOUNDFONTS"
+"""Environment variable: soundfonts, or folders of them, separated as in PATH; searched before the usual places."""
+
+SOUNDFONT_FOLDERS = (
+    Path("/usr/share/sounds/sf2"),
+    Path("/usr/share/sounds/sf3"),
+    Path("/usr/share/soundfonts"),
+    Path("/usr/local/share/soundfonts"),
+    Path("~/.local/share/soundfonts"),
+)
+
+_RENDER_RATE = 44100
+"""FluidSynth plays at the rate of the samples themselves and is resampled after: its own interpolation
+does not filter, so that a lower rate would fold everything above half of it back into the music."""
+
+_TAIL_SECONDS = 1.0
+
+
+def render(
+    notes: Notes,
+    soundfont: str | Path,
+    sample_rate: int,
+    *,
+    duration: float | None = None,
+    gain: float = 0.5,
+    reverb: bool = True,
+    timeout: float = 600.0,
+) -> np.ndarray:
+    """Plays notes on a soundfont. The same input gives the same output on the same machine.
+
+    Args:
+        notes: in seconds, instruments as General MIDI programs; what lies before 0 is not played.
+        soundfont: an .sf2 or .sf3 file.
+        sample_rate: of the result.
+        duration: seconds of the result; by default the last offset and one second of tail.
+        gain: FluidSynth's master gain. The result is not normalised and may exceed 1 where it is high.
+        reverb: FluidSynth's default reverberation; the chorus is always off.
+        timeout: seconds after which the program is given up.
+
+    Returns:
+        Float32 mono `(round(duration * sample_rate),)`.
+
+    Raises:
+        AudioError: where FluidSynth or the soundfont is missing, or the program fails.
+    """
+    duration = notes.end + _TAIL_SECONDS if duration is None else duration
+    length = max(0, round(duration * sample_rate))
+    notes = notes[(notes.offset > 0) & (notes.onset < duration)]
+    if not len(notes) or not length:
+        return np.zeros(length, np.float32)
+    audio = _resample(_play(notes, Path(soundfont), duration, gain, reverb, timeout), sample_rate)[:length]
+    return np.pad(audio, (0, length - len(audio)))
+
+
+def find_soundfonts() -> list[Path]:
+    """Every soundfont in `MUSICNET_SOUNDFONTS` and the usual places, by file name, each file once."""
+    places = [Path(p) for p in os.environ.get(SOUNDFONT_VARIABLE, "").split(os.pathsep) if p]
+    found: dict[Path, None] = {}
+    for place in [*places, *SOUNDFONT_FOLDERS]:
+        place = place.expanduser()
+        files = [place] if place.is_file() else sorted(place.glob("*.sf[23]"))
+        found.update(dict.fromkeys(file.resolve() for file in files if file.is_file()))
+    return sorted(found, key=lambda file: (file.name, str(file)))
+
+
+def _program() -> str:
+    program = shutil.which("fluidsynth")
+    if program is None:
+        raise AudioError(
+            "fluidsynth: the program is not installed; on Debian: apt install fluidsynth fluid-soundfont-gm"
+        )
+    return program
+
+
+def _play(notes: Notes, soundfont: Path, duration: float, gain: float, reverb: bool, timeout: float) -> np.ndarray:
+    program = _program()
+    if not soundfont.is_file():
+        raise AudioError(
+            f"{soundfont}: no such soundfont; on Debian: apt install fluid-soundfont-gm, or name one in"
+            f" {SOUNDFONT_VARIABLE}"
+        )
+    with tempfile.TemporaryDirectory(prefix="musicnet-") as folder:
+        score, raw = Path(folder) / "score.mid", Path(folder) / "audio.raw"
+        scores.to_midi(notes).write(str(score))
+        # Without a default soundfont a damaged one is an error, and not silently another instrument.
+        settings = {"synth.cpu-cores": 1, "synth.dynamic-sample-loading": 1, "synth.default-soundfont": ""}
+        command = [program, "-n", "-i", "-q", "-f", os.devnull, "-C", "0", "-R", str(int(reverb)), "-g", str(gain)]
+        command += [part for key, value in settings.items() for part in ("-o", f"{key}={value}")]
+        command += [
+            "-r",
+            str(_RENDER_RATE),
+            "-T",
+            "raw",
+            "-O",
+            "float",
+            "-E",
+            "little",
+            "-F",
+            str(raw),
+            str(soundfont.resolve()),
+            str(score),
+        ]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=timeout)
+        except subprocess.TimeoutExpired as error:
+            raise AudioError(f"fluidsynth: gave no audio within {timeout:g} s for {len(notes)} notes") from error
+        stereo = np.fromfile(raw, "<f4") if raw.exists() else np.zeros(0, np.float32)
+    if done.returncode or not stereo.any():
+        said = " ".join(done.stderr.split()) or f"exit status {done.returncode}, silent output"
+        raise AudioError(f"fluidsynth with {soundfont}: {said[:300]}")
+    return stereo[: 2 * (round(duration * _RENDER_RATE) + 1)].reshape(-1, 2).mean(axis=1)
+
+
+def _resample(audio: np.ndarray, sample_rate: int) -> np.ndarray:
+    if sample_rate == _RENDER_RATE:
+        return audio.astype(np.float32)
+    common = np.gcd(sample_rate, _RENDER_RATE)
+    resampled = scipy.signal.resample_poly(audio, sample_rate // common, _RENDER_RATE // common)
+    return resampled.astype(np.float32)
