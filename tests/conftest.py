@@ -1,0 +1,66 @@
+"""What every test may use."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from absl import flags
+
+from musicnet_tf.bin.main import main
+
+ROOT = Path(__file__).parents[1]
+
+
+class Outcome(NamedTuple):
+    """What one call of the command line gave."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The collection of real recordings beside the checkout; tests that need it are skipped without."""
+    folder = ROOT.parent / "shared/data"
+    if not folder.is_dir():
+        pytest.skip(f"no shared data: {folder} is not there")
+    return folder
+
+
+@pytest.fixture
+def musicnet() -> Iterator[Callable[..., Outcome]]:
+    """Calls `musicnet VERB ARGS…` in this process, as the command line would: `musicnet("list", "--json")`.
+
+    Two verbs may define a flag of the same name, which one process refuses; so what a call defines is
+    forgotten afterwards.
+    """
+    with _forgetting_verbs():
+
+        def call(*args: object) -> Outcome:
+            out, err = io.StringIO(), io.StringIO()
+            with _forgetting_verbs(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                status = main([str(arg) for arg in args])
+            return Outcome(status, out.getvalue(), err.getvalue())
+
+        yield call
+
+
+@contextlib.contextmanager
+def _forgetting_verbs() -> Iterator[None]:
+    before, modules = set(flags.FLAGS), set(sys.modules)
+    try:
+        yield
+    finally:
+        for name in set(flags.FLAGS) - before:
+            delattr(flags.FLAGS, name)
+        flags.FLAGS.unparse_flags()
+        for name in set(sys.modules) - modules:
+            if name.startswith("musicnet_tf.bin."):
+                del sys.modules[name]
