@@ -31,6 +31,7 @@ _RENDER_RATE = 44100
 does not filter, so that a lower rate would fold everything above half of it back into the music."""
 
 _TAIL_SECONDS = 1.0
+_SILENCE = 1e-4  # a reverberation without input is not quite zero
 
 
 def render(
@@ -101,7 +102,7 @@ def _play(notes: Notes, soundfont: Path, duration: float, gain: float, reverb: b
         scores.to_midi(notes).write(str(score))
         # Without a default soundfont a damaged one is an error, and not silently another instrument.
         settings = {"synth.cpu-cores": 1, "synth.dynamic-sample-loading": 1, "synth.default-soundfont": ""}
-        command = [program, "-n", "-i", "-q", "-f", os.devnull, "-C", "0", "-R", str(int(reverb)), "-g", str(gain)]
+        command = [program, "-n", "-i", "-f", os.devnull, "-C", "0", "-R", str(int(reverb)), "-g", str(gain)]
         command += [part for key, value in settings.items() for part in ("-o", f"{key}={value}")]
         command += [
             "-r",
@@ -122,9 +123,10 @@ def _play(notes: Notes, soundfont: Path, duration: float, gain: float, reverb: b
         except subprocess.TimeoutExpired as error:
             raise AudioError(f"fluidsynth: gave no audio within {timeout:g} s for {len(notes)} notes") from error
         stereo = np.fromfile(raw, "<f4") if raw.exists() else np.zeros(0, np.float32)
-    if done.returncode or not stereo.any():
-        said = " ".join(done.stderr.split()) or f"exit status {done.returncode}, silent output"
-        raise AudioError(f"fluidsynth with {soundfont}: {said[:300]}")
+    said = done.stdout + done.stderr
+    if done.returncode or "not a SoundFont" in said or np.abs(stereo).max(initial=0.0) < _SILENCE:
+        why = " ".join(said.split()) or f"exit status {done.returncode}, silent output"
+        raise AudioError(f"{soundfont}: fluidsynth cannot play {len(notes)} notes with it: {why[:300]}")
     return stereo[: 2 * (round(duration * _RENDER_RATE) + 1)].reshape(-1, 2).mean(axis=1)
 
 
