@@ -12,6 +12,7 @@ import dataclasses
 import io
 import logging
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -34,10 +35,12 @@ Encoding = Literal["flac", "pcm_s16le"]
 MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 1_000, 1_000_000
 MAX_CHANNELS = 64
 
-_CHUNK_SAMPLES = 1 << 16
+_CHUNK_SAMPLES = 1 << 14  # what a decoder loses at most where a file breaks off
 _TRUNCATION_SECONDS = 0.1  # lossy formats round their stated length; a shortfall below this is no loss
 _MISSCALED_PEAK = 2.0  # lossy decoders overshoot 1 a little; beyond this the file is scaled as something else
 _INT16_SCALE = 32768.0
+_UNKNOWN_LENGTH = 0x7FFF0000  # a wav written to a pipe states a length at or near the largest
+_OGG_MAX_PAGE = 65307
 
 _log = logging.getLogger(__name__)
 
@@ -61,8 +64,8 @@ class AudioInfo:
 
 def probe(source: Source) -> AudioInfo:
     """Reads the header only. Raises AudioError as `blocks` does, as far as the header tells."""
-    with _decoder(source) as (_, info, _chunks):
-        return info
+    with _decoder(source) as (_, stream):
+        return stream.info
 
 
 def blocks(source: Source, sample_rate: int | None = None, block_seconds: float = 10.0) -> Iterator[np.ndarray]:
@@ -83,10 +86,10 @@ def blocks(source: Source, sample_rate: int | None = None, block_seconds: float 
     """
     if sample_rate is not None:
         _check_rate("requested", sample_rate)
-    with _decoder(source) as (name, info, chunks):
-        target = sample_rate or info.sample_rate
-        mono = _as_mono(name, info, chunks)
-        yield from _rebuffer(_resample(mono, info.sample_rate, target), max(1, round(block_seconds * target)))
+    with _decoder(source) as (name, stream):
+        rate = stream.info.sample_rate
+        target = sample_rate or rate
+        yield from _rebuffer(_resample(_as_mono(name, stream), rate, target), max(1, round(block_seconds * target)))
 
 
 def load(source: Source, sample_rate: int | None = None) -> np.ndarray:
@@ -103,10 +106,10 @@ def resample(samples: np.ndarray, source_rate: int, sample_rate: int, name: str 
     Raises:
         AudioError: naming `name`, where there is no sample, one is not finite, or a rate is absurd.
     """
-    info = AudioInfo(source_rate, 1, len(samples), len(samples) / source_rate)
+    info = AudioInfo(source_rate, 1, len(samples), len(samples) / source_rate if source_rate else None)
     _check_header(name, info)
     _check_rate("requested", sample_rate)
-    mono = _as_mono(name, info, iter([np.asarray(samples, np.float32)[:, np.newaxis]]))
+    mono = _as_mono(name, _Stream(info, iter([np.asarray(samples, np.float32)[:, np.newaxis]])))
     return np.clip(np.concatenate(list(_resample(mono, source_rate, sample_rate))), -1.0, 1.0)
 
 
@@ -149,18 +152,35 @@ def decode(data: bytes, encoding: Encoding) -> np.ndarray:
     return (np.frombuffer(data, "<i2") / _INT16_SCALE).astype(np.float32)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Stream:
+    """A file that is being decoded.
+
+    Attributes:
+        info: its header.
+        chunks: `(samples, channels)` float32.
+        promised: seconds that it was made with, where that can be told although they are not all there.
+        damage: what its bytes show to be wrong, or nothing.
+    """
+
+    info: AudioInfo
+    chunks: Iterator[np.ndarray]
+    promised: float | None = None
+    damage: str = ""
+
+
 @contextlib.contextmanager
-def _decoder(source: Source) -> Iterator[tuple[str, AudioInfo, Iterator[np.ndarray]]]:
-    """Gives name, header and an iterator of `(samples, channels)` float32 chunks."""
+def _decoder(source: Source) -> Iterator[tuple[str, _Stream]]:
+    """Gives a name for messages, and the stream."""
     with contextlib.ExitStack() as stack:
         name, file = stack.enter_context(_opened(source))
         try:
-            info, chunks = stack.enter_context(_soundfile_decoder(file))
+            stream = stack.enter_context(_soundfile_decoder(file))
         except (soundfile.SoundFileError, OSError):
             file.seek(0)
-            info, chunks = stack.enter_context(_av_decoder(name, file))
-        _check_header(name, info)
-        yield name, info, chunks
+            stream = stack.enter_context(_av_decoder(name, file))
+        _check_header(name, stream.info)
+        yield name, stream
 
 
 @contextlib.contextmanager
@@ -194,31 +214,57 @@ def _open_path(path: Path) -> BinaryIO:
 
 
 @contextlib.contextmanager
-def _soundfile_decoder(file: BinaryIO) -> Iterator[tuple[AudioInfo, Iterator[np.ndarray]]]:
+def _soundfile_decoder(file: BinaryIO) -> Iterator[_Stream]:
+    damage = _ogg_damage(file)
     with soundfile.SoundFile(file) as sound:
         rate, length = sound.samplerate, sound.frames
-        info = AudioInfo(rate, sound.channels, length, length / rate if rate else None)
+        seconds = length / rate if rate else None
+        # libsndfile shortens a wav to what is there, and tells what the header said only in its log.
+        stated = re.search(r"^data\s*: (\d+) \(should be (\d+)\)", sound.extra_info, re.MULTILINE)
+        promised = seconds
+        if seconds and stated and int(stated[1]) < _UNKNOWN_LENGTH:
+            promised = seconds * int(stated[1]) / int(stated[2])
 
         def chunks() -> Iterator[np.ndarray]:
             while len(chunk := sound.read(_CHUNK_SAMPLES, dtype="float32", always_2d=True)):
                 yield chunk
 
-        yield info, chunks()
+        yield _Stream(AudioInfo(rate, sound.channels, length, seconds), chunks(), promised, damage)
+
+
+def _ogg_damage(file: BinaryIO) -> str:
+    """What is wrong with the end of an Ogg file, whose length is nowhere but in its last page (RFC 3533)."""
+    is_ogg = file.read(4) == b"OggS"
+    file.seek(max(0, file.seek(0, os.SEEK_END) - _OGG_MAX_PAGE))
+    tail = file.read() if is_ogg else b""
+    file.seek(0)
+    last = tail[tail.rfind(b"OggS") :] if is_ogg else b""
+    if len(last) < 27:
+        return "its last page is cut" if is_ogg else ""
+    segments = last[26]
+    whole = 27 + segments + sum(last[27 : 27 + segments])
+    if len(last) < whole:
+        return "its last page is cut"
+    return "" if last[5] & 4 else "it has no last page"
 
 
 @contextlib.contextmanager
-def _av_decoder(name: str, file: BinaryIO) -> Iterator[tuple[AudioInfo, Iterator[np.ndarray]]]:
+def _av_decoder(name: str, file: BinaryIO) -> Iterator[_Stream]:
     # No protocol is allowed: a playlist posing as audio must not make FFmpeg open other files or addresses.
     try:
         container = cast(InputContainer, av.open(file, mode="r", options={"protocol_whitelist": "none"}))
     except (av.FFmpegError, ValueError) as error:
-        raise AudioError(f"{name}: not audio that can be decoded ({error}); give wav, flac, ogg, mp3, m4a …") from error
+        reason = getattr(error, "strerror", None) or error
+        raise AudioError(
+            f"{name}: not audio that can be decoded ({reason}); give wav, flac, ogg, mp3, m4a …"
+        ) from error
     with container:
         if not container.streams.audio:
             raise AudioError(f"{name}: holds no audio track; give wav, flac, ogg, mp3, m4a …")
         stream = container.streams.audio[0]
         duration = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else None
-        yield AudioInfo(stream.rate or 0, stream.channels, None, duration), _av_chunks(container, stream)
+        info = AudioInfo(stream.rate or 0, stream.channels, None, duration)
+        yield _Stream(info, _av_chunks(container, stream), promised=duration)
 
 
 def _av_chunks(container: InputContainer, stream: av.AudioStream) -> Iterator[np.ndarray]:
@@ -243,33 +289,34 @@ def _check_rate(name: str, sample_rate: int) -> None:
         raise AudioError(f"{name}: sample rate {sample_rate} Hz is not in {MIN_SAMPLE_RATE}–{MAX_SAMPLE_RATE} Hz")
 
 
-def _as_mono(name: str, info: AudioInfo, chunks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+def _as_mono(name: str, stream: _Stream) -> Iterator[np.ndarray]:
     """Averages channels, refuses samples that are not numbers, and says once what was lost."""
-    count, peak, failure = 0, 0.0, ""
+    count, peak, damage, rate = 0, 0.0, stream.damage, stream.info.sample_rate
     try:
-        for chunk in chunks:
+        for chunk in stream.chunks:
             mono = chunk.mean(axis=1, dtype=np.float32)
             finite = np.isfinite(mono)
             if not finite.all():
-                at = (count + int(np.argmin(finite))) / info.sample_rate
+                at = (count + int(np.argmin(finite))) / rate
                 raise AudioError(f"{name}: sample at {at:.3f} s is not a finite number; repair or re-export the file")
             count += len(mono)
             peak = max(peak, float(np.abs(mono).max(initial=0.0)))
             yield mono
     except (soundfile.SoundFileError, av.FFmpegError) as error:
-        failure = str(error)
+        damage = getattr(error, "strerror", None) or str(error)
     if not count:
-        raise AudioError(f"{name}: no sample could be decoded ({failure or 'it holds none'}); is the file damaged?")
-    _warn_of_losses(name, info, count / info.sample_rate, peak, failure)
-
-
-def _warn_of_losses(name: str, info: AudioInfo, seconds: float, peak: float, failure: str) -> None:
-    missing = 0.0 if info.duration is None else info.duration - seconds
-    if failure or missing > _TRUNCATION_SECONDS:
-        promised = "" if info.duration is None else f" of {info.duration:.2f} s"
-        _log.warning("%s: truncated or damaged; read %.2f s%s %s", name, seconds, promised, failure)
+        raise AudioError(f"{name}: no sample could be decoded ({damage or 'it holds none'}); is the file damaged?")
+    _warn_of_loss(name, count / rate, stream.promised, damage)
     if peak > _MISSCALED_PEAK:
         _log.warning("%s: samples reach %.3g and are clipped to 1; export the file with full scale 1", name, peak)
+
+
+def _warn_of_loss(name: str, seconds: float, promised: float | None, damage: str) -> None:
+    missing = promised is not None and promised - seconds > _TRUNCATION_SECONDS
+    if missing or damage:
+        of = f" of {promised:.2f} s" if missing else ""
+        because = f" ({damage})" if damage else ""
+        _log.warning("%s: truncated or damaged%s; read %.2f s%s", name, because, seconds, of)
 
 
 def _resample(chunks: Iterable[np.ndarray], source_rate: int, target_rate: int) -> Iterator[np.ndarray]:

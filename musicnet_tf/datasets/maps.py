@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from pathlib import Path
 from typing import ClassVar
@@ -17,7 +16,6 @@ from musicnet_tf.registry import DATASETS
 
 _NAME = re.compile(r"MAPS_MUS-(?P<piece>.+)_(?P<instrument>[^_]+)")
 _LABEL_SUFFIXES = (".tsv", ".txt")
-_PIANO = 0
 
 
 @DATASETS.register("maps")
@@ -48,8 +46,7 @@ class Maps(Dataset):
         return audio.load(_layout.need_audio(self._label(recording), recording.id), sample_rate)
 
     def load_notes(self, recording: Recording) -> Notes:
-        notes = scores.read_maps_tsv(self._label(recording))
-        return dataclasses.replace(notes, instrument=np.full(len(notes), _PIANO))
+        return scores.read_maps_tsv(self._label(recording))
 
     def _recording(self, stem: str) -> Recording:
         match = _NAME.fullmatch(stem)
