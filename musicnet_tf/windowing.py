@@ -1,0 +1,148 @@
+"""Long audio ↔ overlapping windows, stitched exactly and in constant memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from musicnet_tf.errors import AudioError, ModelError
+from musicnet_tf.models import ModelSpec
+from musicnet_tf.timebase import FrameClock
+
+Predict = Callable[[np.ndarray], Mapping[str, np.ndarray]]
+"""Windows, float32 `(batch, window_length)` → head → activations `(batch, num_frames, num_classes)`."""
+
+SAMPLES_PER_BATCH = 2**20
+"""Audio in one batch where the caller names no batch size: bounds memory alike for long and short windows."""
+
+
+def recording_clock(spec: ModelSpec) -> FrameClock:
+    """The clock of stitched posteriorgrams: frame `k` speaks for sample `k * hop_length` of the recording.
+
+    One rule for every model: so much silence is put before the recording that the first frame that is
+    kept of the first window is centred on sample 0. The origin of a model's own clock, and its margin,
+    therefore never reach whoever reads a posteriorgram.
+    """
+    return FrameClock(spec.clock.sample_rate, spec.clock.hop_length, origin=0)
+
+
+def default_batch_size(spec: ModelSpec) -> int:
+    """Windows in a batch of about `SAMPLES_PER_BATCH` samples, at least one."""
+    return max(1, SAMPLES_PER_BATCH // spec.window_length)
+
+
+def posteriorgrams(
+    blocks: Iterable[np.ndarray], spec: ModelSpec, predict: Predict, batch_size: int | None = None
+) -> Iterator[dict[str, np.ndarray]]:
+    """Runs a model over a recording of any length, window by window.
+
+    Windows overlap so that `spec.margin` frames can be cut off at both ends of each; silence stands
+    for what lies before and after the recording. Memory depends on the batch and on the longest block,
+    not on the recording.
+
+    Args:
+        blocks: consecutive pieces of the recording, float32 `(samples,)` of any sizes, at the rate of
+            `spec.clock`.
+        spec: geometry of the model.
+        predict: the model, giving activations in [0, 1].
+        batch_size: windows handed over at once; by default as many as hold `SAMPLES_PER_BATCH`.
+
+    Yields:
+        Head → float32 `(frames, num_classes)`: consecutive pieces of the posteriorgram. Together they
+        have `recording_clock(spec).num_frames(samples)` frames; nothing is yielded for no samples.
+
+    Raises:
+        AudioError: where a block is not mono samples.
+        ModelError: where the model does not give what its spec promises.
+    """
+    batch_size = batch_size or default_batch_size(spec)
+    kept = _kept_frames(spec)
+    stride = kept * spec.clock.hop_length
+    needed = max(spec.window_length, stride) + (batch_size - 1) * stride
+    pieces: list[np.ndarray] = [np.zeros(_silence_before(spec), np.float32)]
+    held, num_samples, num_yielded = len(pieces[0]), 0, 0
+
+    for block in blocks:
+        pieces.append(_mono(block))
+        num_samples += len(block)
+        held += len(block)
+        if held < needed:
+            continue
+        audio, start = np.concatenate(pieces), 0
+        while held - start >= needed:
+            yield _predict(audio[start : start + needed], batch_size, spec, predict)
+            num_yielded += batch_size * kept
+            start += batch_size * stride
+        pieces, held = [audio[start:].copy()], held - start
+
+    missing = recording_clock(spec).num_frames(num_samples) - num_yielded
+    yield from _last(np.concatenate(pieces), missing, spec, predict, batch_size)
+
+
+def posteriorgram(audio: np.ndarray, spec: ModelSpec, predict: Predict, batch_size: int | None = None) -> dict:
+    """The whole posteriorgram of a recording in memory: head → float32 `(frames, num_classes)`.
+
+    As `posteriorgrams`, in one piece.
+    """
+    chunks = list(posteriorgrams([audio], spec, predict, batch_size))
+    if not chunks:
+        return {name: np.zeros((0, head.num_classes), np.float32) for name, head in spec.heads.items()}
+    return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in spec.heads}
+
+
+def _last(
+    audio: np.ndarray, missing: int, spec: ModelSpec, predict: Predict, batch_size: int
+) -> Iterator[dict[str, np.ndarray]]:
+    """The last `missing` frames, with silence after the end of the recording."""
+    kept = _kept_frames(spec)
+    stride = kept * spec.clock.hop_length
+    while missing > 0:
+        windows = min(batch_size, -(-missing // kept))
+        padded = np.zeros(spec.window_length + (windows - 1) * stride, np.float32)
+        present = audio[: len(padded)]
+        padded[: len(present)] = present
+        chunk = _predict(padded, windows, spec, predict)
+        yield {name: values[:missing] for name, values in chunk.items()}
+        audio = audio[windows * stride :]
+        missing -= windows * kept
+
+
+def _predict(audio: np.ndarray, windows: int, spec: ModelSpec, predict: Predict) -> dict[str, np.ndarray]:
+    """The kept frames of the first `windows` windows in `audio`, joined."""
+    stride = _kept_frames(spec) * spec.clock.hop_length
+    batch = sliding_window_view(audio, spec.window_length)[::stride][:windows]
+    outputs = predict(np.ascontiguousarray(batch))
+    return {name: _stitch(name, outputs, windows, spec) for name in spec.heads}
+
+
+def _stitch(name: str, outputs: Mapping[str, np.ndarray], windows: int, spec: ModelSpec) -> np.ndarray:
+    promised = (windows, spec.num_frames, spec.heads[name].num_classes)
+    if name not in outputs:
+        raise ModelError(f"the model gives no head {name!r}, only {', '.join(outputs)}; its manifest does not fit it")
+    values = np.asarray(outputs[name], np.float32)
+    if values.shape != promised:
+        raise ModelError(f"head {name!r} has shape {values.shape}, its manifest promises {promised}")
+    return values[:, spec.margin : spec.num_frames - spec.margin].reshape(-1, promised[2])
+
+
+def _kept_frames(spec: ModelSpec) -> int:
+    kept = spec.num_frames - 2 * spec.margin
+    if kept < 1:
+        raise ModelError(f"a margin of {spec.margin} frames at both ends leaves nothing of {spec.num_frames} frames")
+    return kept
+
+
+def _silence_before(spec: ModelSpec) -> int:
+    samples = spec.clock.origin + spec.margin * spec.clock.hop_length
+    if samples < 0:
+        raise ModelError(f"a clock origin of {spec.clock.origin} samples lies before the window and its margin")
+    return samples
+
+
+def _mono(block: np.ndarray) -> np.ndarray:
+    block = np.asarray(block, np.float32)
+    if block.ndim != 1:
+        raise AudioError(f"expected mono samples of shape (samples,), got {block.shape}; mix the channels down")
+    return block

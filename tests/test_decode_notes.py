@@ -1,0 +1,263 @@
+"""The note decoder against hand-made posteriorgrams and against rasterised notes."""
+
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from musicnet_tf.decode.notes import NoteDecoder, NoteDecoding, decode, find_peaks, velocity_of
+from musicnet_tf.errors import ModelError
+from musicnet_tf.events import UNKNOWN, Note, Notes
+from musicnet_tf.timebase import FrameClock
+
+CLOCK = FrameClock(16000, 320)  # 50 frames a second
+STRICT = NoteDecoding(min_duration=0, max_gap=0, min_repeat=0)
+
+
+def column(*values: float) -> np.ndarray:
+    return np.array(values, np.float32)[:, None]
+
+
+def times(notes: Notes) -> list[tuple[float, float]]:
+    """Onset and offset in frames."""
+    return [(round(n.onset * 50, 6), round(n.offset * 50, 6)) for n in notes]
+
+
+# --- without an onset head
+
+
+def test_runs_become_notes() -> None:
+    frame = np.zeros((10, 3), np.float32)
+    frame[2:5, 0] = 0.9
+    frame[0:1, 1] = 0.5  # the threshold itself counts
+    frame[7:, 2] = 1
+    notes = decode({"frame": frame}, CLOCK, STRICT, first_pitch=21)
+    assert list(notes) == [
+        Note(0.0, 0.5 / 50, 22),
+        Note(1.5 / 50, 4.5 / 50, 21),
+        Note(6.5 / 50, 9.5 / 50, 23),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("max_gap", "expected"), [(0.0, [(0.5, 2.5), (4.5, 5.5)]), (0.02, [(0.5, 2.5), (4.5, 5.5)]), (0.04, [(0.5, 5.5)])]
+)
+def test_gaps_up_to_max_gap_are_closed(max_gap: float, expected: list) -> None:
+    params = NoteDecoding(min_duration=0, max_gap=max_gap)
+    assert times(decode({"frame": column(0, 1, 1, 0, 0, 1, 0, 0, 0)}, CLOCK, params, 60)) == expected
+
+
+def test_short_notes_are_dropped() -> None:
+    frame = column(0, 1, 0, 1, 1, 0, 1, 1, 1, 0)
+    assert times(decode({"frame": frame}, CLOCK, NoteDecoding(min_duration=0.05, max_gap=0), 60)) == [(5.5, 8.5)]
+
+
+def test_origin_of_the_clock_is_added_and_onsets_are_clipped_at_zero() -> None:
+    early = decode({"frame": column(1, 1, 0)}, FrameClock(1000, 100, -200), STRICT, 0)
+    assert early == Notes.empty()  # ends at -0.05 s
+    late = decode({"frame": column(1, 1, 0)}, FrameClock(1000, 100, 500), STRICT, 0)
+    assert list(late) == [Note(pytest.approx(0.45), pytest.approx(0.65), 0)]
+    cut = decode({"frame": column(1, 1, 1, 0)}, FrameClock(1000, 100, -50), STRICT, 0)
+    assert list(cut) == [Note(0.0, pytest.approx(0.2), 0)]
+
+
+# --- with one
+
+
+def test_a_note_starts_at_its_onset_peak_and_only_there() -> None:
+    frame = column(0, 1, 1, 1, 1, 0, 1, 1, 0, 0)
+    onset = column(0, 0.2, 0.6, 0.2, 0, 0, 0.4, 0, 0, 0)
+    assert times(decode({"frame": frame, "onset": onset}, CLOCK, STRICT, 60)) == [(2, 4.5)]
+
+
+def test_an_onset_ends_the_note_before() -> None:
+    frame = column(*[1] * 9, 0)
+    onset = column(0, 0.5, 1, 0.5, 0, 0.3, 0.9, 0.6, 0, 0)
+    shift = (0.6 - 0.3) / (2 * (0.9 - 0.3))
+    notes = decode({"frame": frame, "onset": onset}, CLOCK, STRICT, 60)
+    assert times(notes) == [(2, 6 + shift), (6 + shift, 8.5)]
+
+
+def test_a_silence_before_the_next_onset_is_kept() -> None:
+    frame = column(0, 1, 1, 0, 1, 1, 0)
+    onset = column(0, 1, 0, 0, 1, 0, 0)
+    params = NoteDecoding(min_duration=0, max_gap=0.1)
+    assert times(decode({"frame": frame, "onset": onset}, CLOCK, params, 60)) == [(1, 2.5), (4, 5.5)]
+
+
+def test_a_second_peak_within_min_repeat_is_the_same_note() -> None:
+    frame, onset = column(*[1] * 12), column(0, 0.9, 0.8, 0.85, 0, 0, 0, 0, 0.9, 0, 0, 0)
+    params = NoteDecoding(min_duration=0, max_gap=0, min_repeat=0.05)
+    assert len(decode({"frame": frame, "onset": onset}, CLOCK, params, 60)) == 2
+    assert len(decode({"frame": frame, "onset": onset}, CLOCK, STRICT, 60)) == 3
+
+
+def test_an_onset_without_sound_is_dropped_by_min_duration() -> None:
+    heads = {"frame": np.zeros((8, 1)), "onset": column(0, 0, 0, 1, 0, 0, 0, 0)}
+    assert times(decode(heads, CLOCK, STRICT, 60)) == [(3, 3.5)]
+    assert len(decode(heads, CLOCK, NoteDecoding(), 60)) == 0
+
+
+def test_the_offset_head_refines_the_end() -> None:
+    heads = {"frame": column(0, 1, 1, 1, 0, 0, 0, 0, 0), "onset": column(0, 1, 0, 0, 0, 0, 0, 0, 0)}
+    offset = column(0, 0, 0, 0.2, 0.8, 0.4, 0, 0, 0)
+    expected = 4 + 0.2 / (2 * 0.6)
+    assert times(decode({**heads, "offset": offset}, CLOCK, NoteDecoding(), 60)) == [(1, pytest.approx(expected))]
+    far = column(0, 0, 0, 0, 0, 0, 0.2, 0.8, 0.4)
+    assert times(decode({**heads, "offset": far}, CLOCK, NoteDecoding(), 60)) == [(1, 3.5)]
+
+
+def test_velocity_is_read_at_the_peak() -> None:
+    heads = {"frame": column(1, 1, 1, 1), "onset": column(0, 0.4, 1, 0), "velocity": column(1, 0.9, 64 / 127, 0)}
+    assert decode(heads, CLOCK, STRICT, 60).velocity.tolist() == [64]
+    assert len(decode(heads, CLOCK, NoteDecoding(min_velocity=65), 60)) == 0
+    del heads["velocity"]
+    assert decode(heads, CLOCK, NoteDecoding(min_velocity=65), 60).velocity.tolist() == [UNKNOWN]
+
+
+def test_every_velocity_survives_its_target() -> None:
+    velocities = np.arange(1, 128)
+    assert (velocity_of((velocities / 127).astype(np.float16)) == velocities).all()
+    assert velocity_of(np.array([-0.2, 0.0, 1.3])).tolist() == [1, 1, 127]
+
+
+# --- peaks
+
+
+def peaks(*values: float, threshold: float = 0.5) -> list[float]:
+    padded = np.array([-1, *values, -1, -1, -1, -1], np.float32)[:, None]
+    frame, _, shift = find_peaks(padded, threshold)
+    return (frame + shift).tolist()
+
+
+@given(apex=st.floats(3, 12), width=st.floats(1.5, 4), height=st.floats(0.3, 1))
+def test_a_triangle_is_read_off_exactly(apex: float, width: float, height: float) -> None:
+    triangle = height * np.maximum(0, 1 - np.abs(np.arange(16) - apex) / width)
+    assert peaks(*triangle, threshold=0.01) == [pytest.approx(apex, abs=1e-3)]
+
+
+def test_peaks_at_plateaus_and_edges() -> None:
+    assert peaks(0, 1, 1, 1, 0) == [2]
+    assert peaks(0, 1, 1, 0) == [1.5]
+    assert peaks(0, 0.6, 0.6, 0.8, 0) == [pytest.approx(3 - 0.6 / (2 * 0.8))]  # a step upwards is no peak
+    assert peaks(1, 0.6, 0) == [0]
+    assert peaks(0, 0.6, 1) == [2]
+    assert peaks(0.7) == [0]
+    assert peaks(0, 0.49, 0) == []
+    assert peaks(0, 0.5, 0) == [1]
+    assert peaks(*[0.0] * 9) == []
+    assert len(peaks(*[0.9] * 30)) == 1  # one note, not one a frame
+
+
+# --- laws
+
+
+@st.composite
+def posteriorgram(draw) -> dict[str, np.ndarray]:
+    """Activations on a coarse grid, so that plateaus, ties and exact thresholds are common."""
+    frames, seed = draw(st.integers(0, 60)), draw(st.integers(0, 2**32 - 1))
+    names = ["frame", *draw(st.lists(st.sampled_from(["onset", "offset", "velocity"]), unique=True))]
+    rng = np.random.default_rng(seed)
+    return {name: (rng.integers(0, 5, (frames, 3)) / 4).astype(np.float32) for name in names}
+
+
+@settings(max_examples=150, deadline=None)
+@given(heads=posteriorgram(), cuts=st.lists(st.integers(0, 60), max_size=20), gap=st.sampled_from([0, 0.02, 0.05]))
+def test_any_chunking_gives_the_same_notes(heads: dict, cuts: list[int], gap: float) -> None:
+    params = NoteDecoding(max_gap=gap, min_repeat=gap, min_duration=0)
+    decoder = NoteDecoder(CLOCK, params, 21)
+    for start, stop in zip([0, *sorted(cuts)], [*sorted(cuts), 10**6], strict=True):
+        decoder.push({name: values[start:stop] for name, values in heads.items()})
+    assert decoder.finish() == decode(heads, CLOCK, params, 21)
+
+
+@settings(max_examples=150, deadline=None)
+@given(heads=posteriorgram())
+def test_notes_of_a_pitch_never_overlap(heads: dict) -> None:
+    notes = decode(heads, CLOCK, NoteDecoding(min_duration=0, offset_threshold=1), 21)
+    for pitch in range(21, 24):
+        one = notes[notes.pitch == pitch]
+        assert (one.onset[1:] >= one.offset[:-1] - 1e-9).all()
+
+
+@st.composite
+def random_notes(draw) -> Notes:
+    """Notes of three pitches, each at least six frames long."""
+    notes = []
+    for pitch in range(60, 63):
+        now = draw(st.floats(2, 8))
+        for _ in range(draw(st.integers(0, 4))):
+            length = draw(st.floats(6, 14))
+            notes.append(Note(now / 50, (now + length) / 50, pitch, draw(st.integers(1, 127))))
+            now += length + draw(st.sampled_from([0.0, 0.1, 1.5, 5.0]))
+    return Notes.from_list(notes)
+
+
+def rasterise(notes: Notes, frames: int, width: float) -> dict[str, np.ndarray]:
+    """Targets by their definition: a triangle at each onset, 1 where a note sounds at a frame's instant."""
+    heads = {name: np.zeros((frames, 3), np.float32) for name in ("frame", "onset", "velocity")}
+    for note in notes:
+        for k in range(frames):
+            instant, c = k / 50, note.pitch - 60
+            heads["frame"][k, c] = max(heads["frame"][k, c], note.onset <= instant < note.offset)
+            height = max(0.0, 1 - abs(k - note.onset * 50) / width)
+            if height > heads["onset"][k, c]:
+                heads["onset"][k, c] = height
+                heads["velocity"][k, c] = note.velocity / 127
+    return heads
+
+
+@settings(max_examples=80, deadline=None)
+@given(notes=random_notes())
+def test_rasterised_notes_are_read_off(notes: Notes) -> None:
+    heads = rasterise(notes, frames=110, width=2.5)
+    found = decode(heads, CLOCK, NoteDecoding(max_gap=0, min_duration=0), 60)
+    assert found.pitch.tolist() == notes.pitch.tolist()
+    assert found.velocity.tolist() == notes.velocity.tolist()
+    np.testing.assert_allclose(found.onset * 50, notes.onset * 50, atol=1e-3)
+    # Frames alone tell an end to half a frame, or, where the next note leaves no silent frame, at its onset.
+    np.testing.assert_allclose(found.offset * 50, notes.offset * 50, atol=0.501 + 0.1)
+
+
+@settings(max_examples=80, deadline=None)
+@given(spans=st.lists(st.tuples(st.floats(1.5, 9), st.floats(1.5, 9)), max_size=6))
+def test_rasterised_runs_are_read_off_without_onsets(spans: list[tuple[float, float]]) -> None:
+    edges = np.cumsum(np.array(spans).reshape(-1)).reshape(-1, 2)  # silence and sound in turn, each above a frame
+    notes = Notes(edges[:, 0] / 50, edges[:, 1] / 50, np.full(len(edges), 61))
+    found = decode({"frame": rasterise(notes, 120, 2.5)["frame"]}, CLOCK, STRICT, 60)
+    assert len(found) == len(notes)
+    np.testing.assert_allclose(found.intervals() * 50, notes.intervals() * 50, atol=0.501)
+
+
+# --- errors and cost
+
+
+def test_what_cannot_be_decoded_is_refused() -> None:
+    with pytest.raises(ModelError, match="need a head 'frame', the model gives beat"):
+        decode({"beat": np.zeros((3, 1))}, CLOCK, STRICT, 60)
+    with pytest.raises(ModelError, match=r"'onset' has shape \(2, 1\), expected \(3, 1\)"):
+        decode({"frame": np.zeros((3, 1)), "onset": np.zeros((2, 1))}, CLOCK, STRICT, 60)
+    with pytest.raises(ModelError, match="'frame' holds activations that are not numbers"):
+        decode({"frame": column(0, np.nan)}, CLOCK, STRICT, 60)
+    decoder = NoteDecoder(CLOCK, STRICT, 60)
+    decoder.push({"frame": np.zeros((3, 1))})
+    with pytest.raises(ModelError, match="heads changed"):
+        decoder.push({"frame": np.zeros((3, 1)), "onset": np.zeros((3, 1))})
+
+
+def test_nothing_gives_nothing() -> None:
+    assert NoteDecoder(CLOCK, STRICT, 21).finish() == Notes.empty()
+    assert decode({"frame": np.zeros((0, 88))}, CLOCK, STRICT, 21) == Notes.empty()
+
+
+def test_six_minutes_take_less_than_three_seconds() -> None:
+    rng = np.random.default_rng(0)
+    decoder = NoteDecoder(CLOCK, NoteDecoding(), 21)
+    start = time.process_time()
+    for _ in range(36):
+        frame = rng.random((500, 88), np.float32) ** 4
+        decoder.push({"frame": frame, "onset": frame[::-1], "velocity": frame})
+    assert len(decoder.finish()) > 1000
+    assert time.process_time() - start < 3
