@@ -11,8 +11,13 @@ from typing import NamedTuple
 
 import pytest
 from absl import flags
+from hypothesis import settings
 
 from musicnet_tf.bin.main import main
+
+# A busy machine is no fault of the code: what is too slow, the timeout of pytest tells.
+settings.register_profile("musicnet", deadline=None)
+settings.load_profile("musicnet")
 
 ROOT = Path(__file__).parents[1]
 
