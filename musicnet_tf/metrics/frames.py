@@ -115,6 +115,18 @@ def average_precision(reference: np.ndarray, posteriorgram: np.ndarray) -> float
         return float(sklearn_metrics.average_precision_score(reference.ravel(), posteriorgram.ravel()))
 
 
+def f1_by_threshold(reference: np.ndarray, posteriorgram: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """F1 pooled over frames and pitches at each threshold, float64 `(thresholds,)`; one sort answers them all."""
+    estimated = _above(posteriorgram.ravel(), thresholds)
+    correct = _above(posteriorgram[reference], thresholds)
+    return 2 * correct / np.maximum(estimated + np.count_nonzero(reference), 1)
+
+
+def _above(values: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """How many values are greater than each threshold, compared in their own precision as `>` would do."""
+    return len(values) - np.searchsorted(np.sort(values), thresholds.astype(values.dtype), side="right")
+
+
 def precision_recall_curve(
     reference: np.ndarray, posteriorgram: np.ndarray, max_points: int = 500
 ) -> dict[str, npt.NDArray[np.float64]]:
@@ -132,14 +144,16 @@ def precision_recall_curve(
     return {"precision": precision[picked], "recall": recall[picked], "threshold": threshold[picked]}
 
 
-def multipitch(reference: Notes, estimate: Notes, clock: FrameClock = MULTIPITCH_CLOCK) -> dict[str, float]:
-    """MIREX multiple-F0 scores of two sets of notes, sampled on a grid (10 ms by default).
-
-    The grid ends with the last offset of either side. Source and names: `mir_eval.multipitch`.
-    """
+def rolls(reference: Notes, estimate: Notes, clock: FrameClock = MULTIPITCH_CLOCK) -> tuple[np.ndarray, np.ndarray]:
+    """Two sets of notes on one grid (10 ms by default) that ends with the last offset of either."""
     end = max(reference.end, estimate.end)
     num_frames = clock.num_frames(int(np.ceil(end * clock.sample_rate)))
-    return multipitch_rolls(piano_roll(reference, clock, num_frames), piano_roll(estimate, clock, num_frames))
+    return piano_roll(reference, clock, num_frames), piano_roll(estimate, clock, num_frames)
+
+
+def multipitch(reference: Notes, estimate: Notes, clock: FrameClock = MULTIPITCH_CLOCK) -> dict[str, float]:
+    """MIREX multiple-F0 scores of two sets of notes, as `multipitch_rolls` on `rolls`."""
+    return multipitch_rolls(*rolls(reference, estimate, clock))
 
 
 def multipitch_rolls(reference: np.ndarray, estimate: np.ndarray) -> dict[str, float]:
@@ -148,6 +162,8 @@ def multipitch_rolls(reference: np.ndarray, estimate: np.ndarray) -> dict[str, f
     mir_eval matches the pitches of each frame within half a semitone by a graph search in Python. On a
     semitone grid that match is the intersection (for chroma: the smaller of the two counts of each
     pitch class), so only these counts are taken here; mir_eval's own formulas do the rest.
+
+    Source and names: `mir_eval.multipitch`.
 
     Returns:
         `precision`, `recall`, `accuracy`, `e_sub`, `e_miss`, `e_fa`, `e_tot`, and each with `chroma_`.

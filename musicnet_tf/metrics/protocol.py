@@ -130,18 +130,7 @@ def choose_threshold(labels: np.ndarray, predictions: np.ndarray, grid: npt.Arra
         candidates = np.arange(1, 100) / 100
     else:
         candidates = np.linspace(predictions.min(), predictions.max(), 200)
-    total = int(np.count_nonzero(labels))
-    # One sort answers every threshold: how many values, and how many labelled ones, lie above it.
-    estimated = _above(predictions.ravel(), candidates)
-    correct = _above(predictions[labels], candidates)
-    f1 = 2 * correct / np.maximum(estimated + total, 1)
-    return float(candidates[np.argmax(f1)])
-
-
-def _above(values: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
-    ordered = np.sort(values)
-    # A value is compared in its own precision, as `values > threshold` would do.
-    return len(ordered) - np.searchsorted(ordered, thresholds.astype(values.dtype), side="right")
+    return float(candidates[np.argmax(frames.f1_by_threshold(labels, predictions, candidates))])
 
 
 def score(labels: np.ndarray, predictions: np.ndarray, threshold: float) -> dict[str, float]:

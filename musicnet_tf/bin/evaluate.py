@@ -1,0 +1,146 @@
+"""Score a model on a corpus, or a folder of transcriptions against references.
+
+Examples:
+    musicnet evaluate --model=NAME --dataset=maps --data_dir=MAPS --split=validation --output_dir=OUT
+    musicnet evaluate --estimates=TRANSCRIBED --references=LABELS --output_dir=OUT
+    musicnet evaluate --model=RUN --dataset=maps --data_dir=MAPS --choose_thresholds --write_manifest
+
+Prints a row a piece, the mean, and the scores pooled over all notes; with --output_dir also writes
+evaluation.json, which holds every score, and evaluation.png. References may be MusicNet CSV, MAPS tables
+or MIDI. Exits with 1 if a piece could not be read, or with --strict if one has no partner.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from absl import app, flags
+
+from musicnet_tf import files
+from musicnet_tf.datasets import SPLITS, Dataset
+from musicnet_tf.errors import ModelError
+from musicnet_tf.manifest import FILENAME, Manifest
+
+if TYPE_CHECKING:
+    from musicnet_tf.evaluation import Predictor
+    from musicnet_tf.metrics.report import Report
+
+THRESHOLDS_NAME = "thresholds.json"
+
+_MODEL = flags.DEFINE_string("model", None, "Name of a shipped model, or folder of a trained or exported one.")
+_DATASET = flags.DEFINE_string("dataset", None, "Corpus to score the model on, as in `musicnet list`.")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder that holds the corpus.")
+_SPLIT = flags.DEFINE_enum("split", "validation", [*SPLITS, "all"], "Part of the corpus.")
+_RECORDINGS = flags.DEFINE_list("recordings", [], "Only these recordings of the split.")
+_ESTIMATES = flags.DEFINE_string("estimates", None, "Folder of transcriptions, paired with --references by name.")
+_REFERENCES = flags.DEFINE_string("references", None, "Folder of labels: MusicNet CSV, MAPS tables, MIDI.")
+_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Where to write JSON and figure; nowhere if not given.")
+_CHOOSE = flags.DEFINE_bool(
+    "choose_thresholds",
+    False,
+    f"Instead of scoring, search the decoder's thresholds on the split; writes {THRESHOLDS_NAME}.",
+)
+_THRESHOLDS = flags.DEFINE_string(
+    "thresholds", None, f"A {THRESHOLDS_NAME} to score with, in place of the thresholds in the model's manifest."
+)
+_PROTOCOL = flags.DEFINE_enum(
+    "protocol",
+    "midpoint",
+    ["midpoint", "thickstun2018"],
+    "Points of the MusicNet protocol: the paper's 7,752, or the 7,500 of its authors' public code.",
+)
+_WRITE_MANIFEST = flags.DEFINE_bool(
+    "write_manifest", False, "Record the chosen thresholds, or the mean scores, in the manifest of the --model folder."
+)
+_STRICT = flags.DEFINE_bool("strict", False, "Exit with 1 if an estimate or a reference has no partner.")
+
+
+def main(argv: list[str]) -> int:
+    """Evaluates as the flags say and returns the exit status."""
+    _check_usage(argv)
+    if _OUTPUT_DIR.value:
+        files.make_folder(_OUTPUT_DIR.value)  # before the work, not after it
+    if _ESTIMATES.value:
+        from musicnet_tf import evaluation
+
+        return _show(evaluation.evaluate_estimates(_ESTIMATES.value, _REFERENCES.value))
+    return _with_model()
+
+
+def _check_usage(argv: list[str]) -> None:
+    if argv[1:]:
+        raise app.UsageError(f"unexpected argument {argv[1]!r}; everything is named by a flag")
+    by_folder = [_ESTIMATES.value, _REFERENCES.value]
+    by_model = [_MODEL.value, _DATASET.value, _DATA_DIR.value]
+    if any(by_folder) == any(by_model) or not (all(by_folder) or all(by_model)):
+        raise app.UsageError("give either --estimates and --references, or --model, --dataset and --data_dir")
+    if any(by_folder) and (_CHOOSE.value or _WRITE_MANIFEST.value or _THRESHOLDS.value):
+        raise app.UsageError("--choose_thresholds, --thresholds and --write_manifest need a --model")
+    if _CHOOSE.value and _THRESHOLDS.value:
+        raise app.UsageError("give --choose_thresholds or --thresholds, not both")
+
+
+def _with_model() -> int:
+    from musicnet_tf.registry import DATASETS
+
+    dataset: Dataset = DATASETS.get(_DATASET.value)(root=Path(_DATA_DIR.value or "."))
+    if _WRITE_MANIFEST.value and not (_model_folder() / FILENAME).is_file():
+        raise ModelError(f"{_MODEL.value}: no folder with a {FILENAME}; --write_manifest needs one")
+    from musicnet_tf import evaluation, inference
+
+    evaluation.select(dataset, _SPLIT.value, _RECORDINGS.value)  # a wrong name is told before the model loads
+    predictor = inference.load(_MODEL.value)
+    return _choose(predictor, dataset) if _CHOOSE.value else _score(predictor, dataset)
+
+
+def _choose(predictor: Predictor, dataset: Dataset) -> int:
+    from musicnet_tf import evaluation
+
+    chosen = evaluation.choose_thresholds(predictor, dataset, _SPLIT.value, _RECORDINGS.value)
+    print(json.dumps(chosen.model_dump(mode="json"), indent=2, ensure_ascii=False))
+    if _OUTPUT_DIR.value:
+        path = Path(_OUTPUT_DIR.value, THRESHOLDS_NAME)
+        chosen.write(path)
+        print(f"wrote {path}")
+    if _WRITE_MANIFEST.value:
+        _update_manifest({"decoder": chosen.decoder.model_dump(mode="json")})
+    return 0
+
+
+def _score(predictor: Predictor, dataset: Dataset) -> int:
+    from musicnet_tf import evaluation
+    from musicnet_tf.metrics.protocol import Protocol
+
+    thresholds = evaluation.Thresholds.read(_THRESHOLDS.value) if _THRESHOLDS.value else None
+    protocol = Protocol(_PROTOCOL.value)  # type: ignore[arg-type]  # one of the flag's values
+    report = evaluation.evaluate_model(predictor, dataset, _SPLIT.value, _RECORDINGS.value, thresholds, protocol)
+    status = _show(report)
+    if _WRITE_MANIFEST.value:
+        known = Manifest.read(_model_folder()).scores
+        _update_manifest({"scores": {**known, f"{dataset.name}/{_SPLIT.value}": report.mean}})
+    return status
+
+
+def _update_manifest(fields: dict[str, object]) -> None:
+    folder = _model_folder()
+    Manifest.read(folder).model_copy(update=fields).write(folder)
+    print(f"updated {folder / FILENAME}: {', '.join(fields)}")
+
+
+def _model_folder() -> Path:
+    return Path(_MODEL.value or ".")
+
+
+def _show(report: Report) -> int:
+    print("settings:", json.dumps(report.settings, ensure_ascii=False))
+    print(report.table())
+    for line in report.remarks():
+        print(line, file=sys.stderr)
+    if _OUTPUT_DIR.value:
+        for path in report.write(_OUTPUT_DIR.value):
+            print(f"wrote {path}")
+    unpaired = any(report.unpaired.values())
+    return 1 if report.failed or (_STRICT.value and unpaired) else 0
