@@ -1,0 +1,175 @@
+"""Which compositions are never trained on: those that a published test or our validation performs.
+
+Another performance of a test movement, or audio rendered from its score, is the test piece in other
+clothes. Held out are
+
+* the movements of MusicNet's ten test recordings and of our validation recordings of it;
+* the validation pieces of MAPS and the chorales 4–10 of Bach10;
+* all solo piano music by the composers of piano-midi.de, from which every piece of MAPS comes;
+* solo piano music whose composer is not known, which could be any of these.
+
+Titles are compared without accents, case and punctuation: `Op. 64, No. 5` equals `OP64NO5`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import unicodedata
+
+PIANO_COMPOSERS: dict[str, tuple[str, ...]] = {
+    "Albéniz": (),
+    "Bach": (),
+    "Balakirev": ("balakirew", "balakireff"),
+    "Beethoven": (),
+    "Borodin": (),
+    "Brahms": (),
+    "Burgmüller": ("burgmueller",),
+    "Chopin": ("szopen",),
+    "Clementi": (),
+    "Debussy": (),
+    "Godowsky": ("godowski",),
+    "Granados": (),
+    "Grieg": (),
+    "Haydn": (),
+    "Liszt": (),
+    "Mendelssohn": (),
+    "Mozart": (),
+    "Mussorgsky": ("moussorgsky", "musorgsky", "mussorgski", "musorgskij"),
+    "Rachmaninoff": ("rachmaninov", "rachmaninow", "rakhmaninov"),
+    "Ravel": (),
+    "Schubert": (),
+    "Schumann": (),
+    "Sinding": (),
+    "Tchaikovsky": ("tschaikowsky", "tschaikowski", "chaikovsky", "tchaikovski", "tchaikowsky", "cajkovskij"),
+}
+"""Composers of piano-midi.de, with other spellings of their names."""
+
+# fmt: off
+OTHER_COMPOSERS = (
+    "Bartok", "Cambini", "Couperin", "Czerny", "Dvorak", "Faure", "Field", "Glinka", "Handel", "Hummel",
+    "Janacek", "Joplin", "Kuhlau", "Medtner", "Moszkowski", "Poulenc", "Prokofiev", "Purcell", "Rameau",
+    "Rubinstein", "Satie", "Scarlatti", "Scriabin", "Shostakovich", "Smetana", "Soler", "Stravinsky",
+    "Telemann", "Weber",
+)
+# fmt: on
+"""Composers who are told from a file's name, but of whom nothing is held out for the name alone."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """A composition or movement that is held out.
+
+    Attributes:
+        reason: who tests or validates on it.
+        composer: surname.
+        keys: a title names the work if it holds all words of any of these, catalogue numbers among them.
+        movement: number of the movement, or None where the whole work is held out.
+        movement_name: a word by which the movement is told apart from all others of the work.
+    """
+
+    reason: str
+    composer: str
+    keys: tuple[str, ...]
+    movement: int | None = None
+    movement_name: str = ""
+
+
+HELD_OUT = (
+    Work("MusicNet test 1759", "Schubert", ("d958",), 3, "menuetto"),
+    Work("MusicNet test 1819", "Mozart", ("k375", "serenade no11"), 4),
+    Work("MusicNet test 2106", "Haydn", ("op64 no5", "hob iii 63", "quartet no53", "lark"), 3, "menuetto"),
+    Work("MusicNet test 2191", "Bach", ("bwv1006", "bwv1006a", "partita no3 e major"), 6, "bourree"),
+    Work("MusicNet test 2298", "Bach", ("bwv1010", "cello suite no4", "cello suite 4"), 6, "gigue"),
+    Work("MusicNet test 2303", "Bach", ("bwv850", "prelude fugue no5 d major"), 1, "prelude"),
+    Work("MusicNet test 2382", "Beethoven", ("op130", "quartet no13"), 2, "presto"),
+    Work("MusicNet test 2416", "Beethoven", ("op71", "sextet winds"), 3, "menuetto"),
+    Work("MusicNet test 2556", "Beethoven", ("op109", "piano sonata no30"), 2, "prestissimo"),
+    Work("MusicNet test 2628", "Beethoven", ("op96", "violin sonata no10"), 3, "scherzo"),
+    Work("MusicNet validation 2227", "Bach", ("bwv851", "prelude fugue no6 d minor"), 2, "fugue"),
+    Work("MusicNet validation 2231", "Bach", ("bwv866", "prelude fugue no21 b flat major"), 2, "fugue"),
+    Work("MusicNet validation 2247", "Bach", ("bwv854", "prelude fugue no9 e major"), 2, "fugue"),
+    Work("MAPS validation bor_ps6", "Borodin", ("petite suite",)),
+    Work("MAPS validation deb_menu", "Debussy", ("suite bergamasque",)),
+    Work("MAPS validation mz_545_3", "Mozart", ("k545", "piano sonata no16")),
+    Work("MAPS validation scn15_12", "Schumann", ("op15", "kinderszenen")),
+    Work("Bach10 validation 04", "Bach", ("christe du beistand", "christedubeistand")),
+    Work("Bach10 test 05", "Bach", ("die nacht", "dienacht")),
+    Work("Bach10 test 06", "Bach", ("die sonne", "diesonne")),
+    Work("Bach10 test 07", "Bach", ("herr gott", "herrgott")),
+    Work("Bach10 test 08", "Bach", ("deinen thron", "fuerdeinenthron", "furdeinenthron")),
+    Work("Bach10 test 09", "Bach", ("jesus",)),
+    Work("Bach10 test 10", "Bach", ("nun bitten", "nunbitten")),
+)
+
+
+def is_held_out(composer: str, title: str, movement: str = "", solo_piano: bool = True) -> bool:
+    """Whether a work must not be trained on; see `held_out_reason`."""
+    return held_out_reason(composer, title, movement, solo_piano) is not None
+
+
+def held_out_reason(composer: str, title: str, movement: str = "", solo_piano: bool = True) -> str | None:
+    """Why a work must not be trained on, or None where it may.
+
+    Args:
+        composer: name in any usual order and spelling, or empty where unknown.
+        title: composition and catalogue number as far as known; a file name serves too.
+        movement: such as `3. Menuetto`. Where unknown, any movement of a held-out work is refused.
+        solo_piano: whether it is for piano alone. Leave it True where unknown.
+    """
+    names = set(normalise(composer).split())
+    if solo_piano:
+        if not names:
+            return "solo piano of an unknown composer"
+        for name in PIANO_COMPOSERS:
+            if names & _spellings(name):
+                return f"solo piano by {name}, a composer of MAPS"
+    words = set(normalise(title).split())
+    for work in HELD_OUT:
+        known_composer = not names or names & _spellings(work.composer)
+        named = any(words.issuperset(key.split()) for key in work.keys)
+        if known_composer and named and _is_movement(work, movement):
+            return work.reason
+    return None
+
+
+def composer_in(text: str) -> str:
+    """The composer that a file name or path names, empty where none is recognised.
+
+    Understands `Lastname, Firstname, Title, …` and any known surname between separators; of several, a
+    composer whose piano music is held out comes first.
+    """
+    names = set(normalise(text).split())
+    for name in PIANO_COMPOSERS:
+        if names & _spellings(name):
+            return name
+    for name in OTHER_COMPOSERS:
+        if normalise(name) in names:
+            return name
+    parts = [part.strip() for part in text.split(",")]
+    return f"{parts[1]} {parts[0]}" if len(parts) >= 3 and parts[0] and parts[1] else ""
+
+
+def normalise(text: str) -> str:
+    """Words in lower case without accents or punctuation; a catalogue prefix joined to its number."""
+    text = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c)).lower()
+    text = re.sub(r"[^a-z0-9]+", " ", text.replace("ß", "ss"))
+    text = re.sub(r"\bop(?:us)?\s*(\d+)", r" op\1 ", text)
+    text = re.sub(r"(?<![a-z])(?:no|nr|num|number)\s*(\d+)", r" no\1 ", text)
+    text = re.sub(r"\b(?:kv|k)\s*(\d+)", r" k\1 ", text)
+    text = re.sub(r"\b(bwv|d|s|hwv|woo)\s*(\d+)", r" \1\2", text)
+    return " ".join(text.split())
+
+
+def _spellings(name: str) -> set[str]:
+    return {normalise(name), *PIANO_COMPOSERS.get(name, ())}
+
+
+def _is_movement(work: Work, movement: str) -> bool:
+    words = normalise(movement).split()
+    if work.movement is None or not words:
+        return True
+    number = re.match(r"\s*(\d+)", movement)
+    if work.movement_name and work.movement_name in words:
+        return True
+    return int(number[1]) == work.movement if number else not work.movement_name
