@@ -199,6 +199,7 @@ _ARRAY_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")
 _HARMLESS: Mapping[tuple[str, str], Callable[..., Any]] = {
     ("intervaltree.intervaltree", "IntervalTree"): list,
     ("intervaltree.interval", "Interval"): _Interval,
+    ("_codecs", "encode"): lambda text, _codec: text.encode("latin1"),  # how protocol 2 spells bytes
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
     **{
