@@ -1,0 +1,246 @@
+"""Recordings in, files of notes out: one after the other, in memory that does not grow with their length."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pydantic
+from tqdm import tqdm
+
+from musicnet_tf import audio, files, windowing
+from musicnet_tf.decode.notes import NoteDecoder, NoteDecoding
+from musicnet_tf.errors import AudioError, ConfigError, ModelError, MusicNetError
+from musicnet_tf.manifest import Manifest
+from musicnet_tf.models import HeadSpec
+from musicnet_tf.writers import FORMATS, PosteriorgramSpool, Transcript
+
+AUDIO_SUFFIXES = frozenset(
+    [
+        ".aac",
+        ".aif",
+        ".aiff",
+        ".au",
+        ".flac",
+        ".m4a",
+        ".mka",
+        ".mp3",
+        ".mp4",
+        ".oga",
+        ".ogg",
+        ".opus",
+        ".wav",
+        ".wave",
+        ".webm",
+        ".wma",
+    ]
+)
+"""What counts as audio in a folder. A file that is named may have any suffix."""
+
+
+class Predictor(Protocol):
+    """A model that can be run: float32 windows → head → activations, as `windowing.Predict`."""
+
+    @property
+    def manifest(self) -> Manifest: ...
+
+    def __call__(self, windows: np.ndarray) -> dict[str, np.ndarray]: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What became of one recording.
+
+    Attributes:
+        path: the recording.
+        notes: how many were found.
+        audio_seconds: its length.
+        seconds: that it took.
+        skipped: whether all outputs were there already.
+        error: why there are no outputs, empty where there are.
+    """
+
+    path: Path
+    notes: int = 0
+    audio_seconds: float = 0.0
+    seconds: float = 0.0
+    skipped: bool = False
+    error: str = ""
+
+
+def find_recordings(paths: Sequence[str | Path]) -> list[Path]:
+    """Files as named, and for each folder the audio files directly in it, by name.
+
+    Raises:
+        AudioError: where a folder holds no audio, nothing was named, or two recordings would write the
+            same outputs, because their names differ in folder or suffix alone.
+    """
+    found: dict[Path, Path] = {}
+    for path in map(Path, paths):
+        for recording in _of_folder(path) if path.is_dir() else [path]:
+            found.setdefault(recording.resolve(), recording)
+    if not found:
+        raise AudioError("no recording was named; give audio files, or folders that hold some")
+    by_stem: dict[str, Path] = {}
+    for path in found.values():
+        other = by_stem.setdefault(path.stem, path)
+        if other != path:
+            raise AudioError(
+                f"{other} and {path} would both be written to {path.stem}.*; rename one, or run them apart"
+            )
+    return list(found.values())
+
+
+def triage(
+    paths: Iterable[str | Path], output_dir: str | Path, formats: Sequence[str], skip_existing: bool = False
+) -> tuple[list[Path], list[Result]]:
+    """What there is to do, told without a model: the recordings to transcribe, and those already settled.
+
+    Settled are recordings that cannot be read, going by their header, and with `skip_existing` those
+    whose outputs are all there.
+    """
+    to_do, settled = [], []
+    for path in map(Path, paths):
+        if skip_existing and all(output.is_file() for output in _outputs(path, output_dir, formats)):
+            settled.append(Result(path, skipped=True))
+            continue
+        try:
+            audio.probe(path)
+            to_do.append(path)
+        except AudioError as error:
+            settled.append(Result(path, error=str(error)))
+    return to_do, settled
+
+
+def transcribe_batch(
+    paths: Iterable[str | Path],
+    predictor: Predictor,
+    output_dir: str | Path,
+    formats: Sequence[str],
+    decoding: NoteDecoding | None = None,
+    batch_size: int | None = None,
+) -> Iterator[Result]:
+    """`transcribe_file` for each. One that fails has its reason in `Result.error`, and the next goes on."""
+    for path in paths:
+        try:
+            yield transcribe_file(path, predictor, output_dir, formats, decoding, batch_size)
+        except MusicNetError as error:
+            yield Result(Path(path), error=str(error))
+
+
+def transcribe_file(
+    path: str | Path,
+    predictor: Predictor,
+    output_dir: str | Path,
+    formats: Sequence[str],
+    decoding: NoteDecoding | None = None,
+    batch_size: int | None = None,
+) -> Result:
+    """Writes the notes of one recording to `output_dir/<stem><suffix>` for each format.
+
+    Args:
+        path: of the recording, any audio that `audio.blocks` decodes.
+        predictor: the model.
+        output_dir: made if need be.
+        formats: names in `writers.FORMATS`.
+        decoding: parameters of the decoder; by default those of the model's manifest.
+        batch_size: windows a batch; see `windowing.posteriorgrams`.
+
+    Raises:
+        AudioError: where the recording cannot be read.
+        OutputError: where the outputs cannot be written.
+        ModelError: where the model is no transcriber, or breaks its promises.
+    """
+    path, began = Path(path), time.perf_counter()
+    files.make_folder(output_dir)
+    spec = predictor.manifest.geometry
+    decoding = decoding or decoding_of(predictor.manifest)
+    clock, first_pitch = windowing.recording_clock(spec), _frame_head(predictor.manifest).first_pitch
+    decoder = NoteDecoder(clock, decoding, first_pitch)
+    keep = any(FORMATS[name].needs_posteriorgram for name in formats)
+    blocks = _Counted(_with_progress(path, clock.sample_rate))
+    with PosteriorgramSpool(output_dir, clock, first_pitch) as spool:
+        for heads in windowing.posteriorgrams(blocks, spec, predictor, batch_size):
+            decoder.push(heads)
+            if keep:
+                spool.push(heads)
+        notes = decoder.finish()
+        duration = blocks.samples / clock.sample_rate
+        transcript = Transcript(notes, duration, path.stem, predictor.manifest.name, spool if keep else None)
+        for name, output in zip(formats, _outputs(path, output_dir, formats), strict=True):
+            FORMATS[name].write(output, transcript)
+    return Result(path, len(notes), duration, time.perf_counter() - began)
+
+
+def decoding_of(manifest: Manifest, **overrides: float | None) -> NoteDecoding:
+    """The decoder's parameters that a model brings with it, some replaced.
+
+    Args:
+        manifest: of a model whose task is `notes`.
+        overrides: fields of `NoteDecoding`; None leaves the model's own.
+
+    Raises:
+        ModelError: where the model does not transcribe notes.
+        ConfigError: where an override is out of range.
+    """
+    _frame_head(manifest)
+    try:
+        decoding = NoteDecoding.model_validate(manifest.decoder)
+    except pydantic.ValidationError as error:
+        raise ModelError(f"model {manifest.name!r}: its manifest's decoder is not one of notes: {error}") from error
+    try:
+        return NoteDecoding(**{**decoding.model_dump(), **{k: v for k, v in overrides.items() if v is not None}})
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        name, value = first["loc"][0], first["input"]
+        raise ConfigError(f"{name}={value}: {first['msg'][0].lower()}{first['msg'][1:]}") from error
+
+
+def _of_folder(folder: Path) -> list[Path]:
+    try:
+        present = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    except OSError as error:
+        raise AudioError(f"{folder}: cannot be listed ({error.strerror})") from error
+    found = [path for path in present if path.suffix.lower() in AUDIO_SUFFIXES]
+    if not found:
+        raise AudioError(
+            f"{folder}: holds no audio file ({', '.join(sorted(AUDIO_SUFFIXES))}); subfolders are not read"
+        )
+    return found
+
+
+def _outputs(path: Path, output_dir: str | Path, formats: Sequence[str]) -> list[Path]:
+    return [Path(output_dir) / f"{path.stem}{FORMATS[name].suffix}" for name in formats]
+
+
+def _frame_head(manifest: Manifest) -> HeadSpec:
+    heads = manifest.geometry.heads
+    if "frame" not in heads:
+        raise ModelError(f"model {manifest.name!r} does task {manifest.task!r}, which gives no notes; choose another")
+    return heads["frame"]
+
+
+class _Counted:
+    """Blocks of audio, and how many samples of them have passed."""
+
+    def __init__(self, blocks: Iterable[np.ndarray]) -> None:
+        self.samples = 0
+        self._blocks = blocks
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for block in self._blocks:
+            self.samples += len(block)
+            yield block
+
+
+def _with_progress(path: Path, sample_rate: int) -> Iterator[np.ndarray]:
+    """The recording's blocks, shown as seconds of audio where somebody watches."""
+    total = audio.probe(path).duration
+    with tqdm(total=total and round(total), desc=path.name, unit="s", disable=None, leave=False) as bar:
+        for block in audio.blocks(path, sample_rate):
+            yield block
+            bar.update(len(block) / sample_rate)
