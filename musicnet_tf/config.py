@@ -1,0 +1,219 @@
+"""Experiments as strict YAML: frozen, typed, every key checked, one default in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import pydantic
+import yaml
+
+from musicnet_tf import files
+from musicnet_tf.augment import Augmentation
+from musicnet_tf.errors import ConfigError
+from musicnet_tf.models import Model
+from musicnet_tf.registry import MODELS, TASKS, Registry, nearest
+from musicnet_tf.tasks import Task
+
+FILENAME = "config.yaml"
+M = TypeVar("M", bound=pydantic.BaseModel)
+
+
+class Section(pydantic.BaseModel):
+    """Base of every part of a config: frozen, and strict about unknown keys."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+
+def _from_registry(registry: Registry[Any]) -> pydantic.BeforeValidator:
+    def build(value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        fields = dict(value)
+        name = fields.pop("name", None)
+        if name is None:
+            raise ConfigError(f"{registry.kind}: needs a name; choose from: {', '.join(registry.names())}")
+        return construct(registry.get(str(name)), fields, where=registry.kind)
+
+    return pydantic.BeforeValidator(build)
+
+
+class Source(Section):
+    """A record set to train or validate on, and how often windows are drawn from it."""
+
+    records: Path
+    weight: float = pydantic.Field(default=1.0, gt=0)
+
+
+class Data(Section):
+    """Where windows come from.
+
+    Attributes:
+        folder: that relative `records` paths start from.
+        train: record sets; windows are drawn from their `train` split in proportion to `weight`.
+        validation: record sets whose `validation` split is measured; the training sets where none are named.
+        windows_per_excerpt: windows drawn from one excerpt each time it comes by. More of them spread the
+            cost of decoding it, fewer mix the batches better.
+        shuffle_excerpts, shuffle_windows: sizes of the shuffle buffers, in compressed excerpts and in
+            decoded windows.
+        augmentation: of training windows.
+    """
+
+    folder: Path = Path("data/records")
+    train: tuple[Source, ...]
+    validation: tuple[Source, ...] = ()
+    windows_per_excerpt: int = pydantic.Field(default=6, gt=0)
+    shuffle_excerpts: int = pydantic.Field(default=256, gt=0)
+    shuffle_windows: int = pydantic.Field(default=64, gt=0)
+    augmentation: Augmentation = Augmentation()
+
+    def path(self, source: Source) -> Path:
+        """The folder of a record set."""
+        return self.folder.expanduser() / source.records.expanduser()
+
+
+class Train(Section):
+    """How a model is trained.
+
+    Attributes:
+        steps: optimiser steps in all.
+        steps_per_epoch: steps from one validation, checkpoint and log entry to the next.
+        validation_steps: batches of validation windows each time.
+        batch_size: windows a step, over all replicas.
+        optimizer: `adam` (with decoupled `weight_decay` where it is not 0) or `sgd` (momentum 0.9).
+        schedule: `cosine` falls from `learning_rate` to a hundredth of it, `constant` stays.
+        warmup_steps: over which the rate rises linearly from 0.
+        clip_norm: global norm that gradients are scaled down to; 0 for no limit.
+        mixed_precision: `float32`, `mixed_float16` (GPU) or `mixed_bfloat16` (TPU, recent CPU and GPU).
+        patience: epochs without a better validation loss before training stops; 0 for never.
+    """
+
+    steps: int = pydantic.Field(default=1000, gt=0)
+    steps_per_epoch: int = pydantic.Field(default=100, gt=0)
+    validation_steps: int = pydantic.Field(default=10, gt=0)
+    batch_size: int = pydantic.Field(default=8, gt=0)
+    optimizer: Literal["adam", "sgd"] = "adam"
+    learning_rate: float = pydantic.Field(default=1e-3, gt=0)
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup_steps: int = pydantic.Field(default=0, ge=0)
+    weight_decay: float = pydantic.Field(default=0.0, ge=0)
+    clip_norm: float = pydantic.Field(default=0.0, ge=0)
+    mixed_precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
+    patience: int = pydantic.Field(default=0, ge=0)
+
+    @property
+    def epochs(self) -> int:
+        """Steps in epochs, the last one whole."""
+        return -(-self.steps // self.steps_per_epoch)
+
+
+class Experiment(Section):
+    """One training: a task, a model, data and how; everything that decides its outcome.
+
+    Attributes:
+        name: of the experiment, and of the model that comes of it.
+        seed: drives the initial weights, the windows and the augmentation.
+    """
+
+    name: str = pydantic.Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    seed: int = 0
+    task: Annotated[pydantic.SerializeAsAny[Task], _from_registry(TASKS)]
+    model: Annotated[pydantic.SerializeAsAny[Model], _from_registry(MODELS)]
+    data: Data
+    train: Train = Train()
+
+    @pydantic.model_validator(mode="after")
+    def _fit_together(self) -> Experiment:
+        self.task.check(self.model.name, self.model.spec())
+        return self
+
+    def to_yaml(self) -> str:
+        """Every value, defaults among them."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+    def write(self, folder: str | Path) -> None:
+        """Writes `config.yaml` into a folder."""
+        files.write_text(Path(folder) / FILENAME, self.to_yaml())
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
+    """Reads an experiment from YAML, changed by overrides such as `train.steps=200`.
+
+    Raises:
+        ConfigError: where the file cannot be read, a key is unknown or a value of the wrong type; the
+            message names the key, and for an unknown one the nearest right one.
+    """
+    path = Path(path)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: not found") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: must be a mapping of keys to values")
+    return construct(Experiment, merge(values, parse_overrides(overrides)), where=str(path))
+
+
+def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
+    """`["a.b=1", "c=[x]"]` → `{"a": {"b": 1}, "c": ["x"]}`, values in YAML.
+
+    Raises:
+        ConfigError: on an override without `=` or whose value is no YAML.
+    """
+    tree: dict[str, Any] = {}
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"--set {override}: expected key=value, such as train.steps=200")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {override}: the value is no YAML") from error
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        tree = merge(tree, value)
+    return tree
+
+
+def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with `changes` laid over it, mapping by mapping."""
+    merged = dict(base)
+    for key, value in changes.items():
+        old = merged.get(key)
+        merged[key] = merge(old, value) if isinstance(value, Mapping) and isinstance(old, Mapping) else value
+    return merged
+
+
+def construct(cls: type[M], values: Mapping[str, Any], where: str) -> M:
+    """A model of these values, with every fault told as one ConfigError that starts with `where`."""
+    try:
+        return cls.model_validate(dict(values))
+    except pydantic.ValidationError as error:
+        raise ConfigError(f"{where}: " + "; ".join(_describe(cls, fault) for fault in error.errors())) from error
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+
+
+def _describe(cls: type[pydantic.BaseModel], fault: Any) -> str:
+    location = fault["loc"]
+    key = ".".join(str(part) for part in location)
+    if fault["type"] == "extra_forbidden":
+        choices = _fields_at(cls, location[:-1])
+        return f"unknown key {key!r}{nearest(str(location[-1]), choices)}"
+    if fault["type"] == "missing":
+        return f"key {key!r} is missing"
+    return f"key {key!r}: {fault['msg'].lower()}, got {fault['input']!r}"
+
+
+def _fields_at(cls: type[pydantic.BaseModel], location: Sequence[Any]) -> list[str]:
+    """Names of the fields of the model that lies at `location` within `cls`."""
+    for part in location:
+        field = cls.model_fields.get(part) if isinstance(part, str) else None
+        if field is None:
+            continue
+        inner = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        models = [t for t in inner if isinstance(t, type) and issubclass(t, pydantic.BaseModel)]
+        cls = models[0] if models else cls
+    return list(cls.model_fields)

@@ -1,0 +1,150 @@
+"""Waveform → features, as Keras layers in `keras.ops`, so that a served graph takes a waveform.
+
+Front ends compute in float32 whatever the policy: a spectrum spans more decades than float16 holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from musicnet_tf.errors import ConfigError
+
+A0_HZ = 27.5
+"""MIDI 21, the lowest note of the piano."""
+
+
+def power_spectrum(audio: Any, window_length: int, hop_length: int, num_frames: int, window: str = "hann") -> Any:
+    """|STFT|², frame `k` centred on sample `k * hop_length`, silence beyond both ends.
+
+    Args:
+        audio: `(batch, samples)`.
+        window_length: samples, a power of two; also the length of the transform.
+        hop_length: samples.
+        num_frames: frames to give; `samples` must reach the centre of the last.
+        window: `hann` or `rect`.
+
+    Returns:
+        `(batch, num_frames, window_length // 2 + 1)`; a full-scale sine peaks at 0.25.
+    """
+    half = window_length // 2
+    audio = ops.pad(audio, [[0, 0], [half, half]])
+    taper = np.hanning(window_length + 1)[:-1] if window == "hann" else np.ones(window_length)
+    real, imaginary = ops.stft(
+        audio,
+        sequence_length=window_length,
+        sequence_stride=hop_length,
+        fft_length=window_length,
+        window=ops.convert_to_tensor(taper / taper.sum(), "float32"),
+        center=False,
+    )
+    return (ops.square(real) + ops.square(imaginary))[:, :num_frames]
+
+
+def log_frequency_filters(
+    sample_rate: int, fft_length: int, fmin: float, bins_per_octave: int, num_bins: int
+) -> np.ndarray:
+    """Triangular filters at geometrically spaced centres, float32 `(fft_length // 2 + 1, num_bins)`.
+
+    Bin `i` is centred on `fmin * 2**(i / bins_per_octave)` and falls to 0 at its neighbours' centres, or
+    one FFT bin away where those are nearer: there it interpolates. Peaks are 1, so that a steady tone
+    keeps its power.
+
+    Raises:
+        ConfigError: where the highest bin lies above the Nyquist frequency.
+    """
+    centres = fmin * 2.0 ** (np.arange(num_bins) / bins_per_octave)
+    if centres[-1] > sample_rate / 2:
+        raise ConfigError(
+            f"{num_bins} bins from {fmin:g} Hz reach {centres[-1]:.0f} Hz, above the Nyquist frequency"
+            f" {sample_rate / 2:g} Hz; take fewer bins or a higher sample rate"
+        )
+    spacing = sample_rate / fft_length
+    width = np.maximum(centres * (2.0 ** (1 / bins_per_octave) - 1), spacing)
+    frequencies = np.arange(fft_length // 2 + 1)[:, None] * spacing
+    return np.maximum(0.0, 1 - np.abs(frequencies - centres) / width).astype(np.float32)
+
+
+class LogFrequencySpectrogram(keras.layers.Layer):
+    """Log-power spectra on a log-frequency axis, one channel for each window length.
+
+    Long windows tell neighbouring pitches apart, short ones tell when; the network gets both.
+
+    Input `(batch, samples)`, output `(batch, samples // hop_length, num_bins, len(window_lengths))`, the
+    level in decades above `floor_db`, at least 0: silence is exactly 0.
+    """
+
+    def __init__(
+        self,
+        sample_rate: int,
+        hop_length: int,
+        window_lengths: Sequence[int],
+        bins_per_octave: int,
+        num_bins: int,
+        fmin: float = A0_HZ,
+        floor_db: float = -80.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**{**kwargs, "dtype": "float32"})
+        self.sample_rate = sample_rate
+        self.hop_length = hop_length
+        self.window_lengths = tuple(window_lengths)
+        self.bins_per_octave = bins_per_octave
+        self.num_bins = num_bins
+        self.fmin = fmin
+        self.floor_db = floor_db
+        self._filters = [
+            log_frequency_filters(sample_rate, length, fmin, bins_per_octave, num_bins)
+            for length in self.window_lengths
+        ]
+
+    def call(self, audio: Any) -> Any:
+        """`(batch, samples)` → `(batch, frames, bins, windows)`."""
+        num_frames = audio.shape[1] // self.hop_length
+        floor = 10.0 ** (self.floor_db / 10)
+        channels = []
+        for length, filters in zip(self.window_lengths, self._filters, strict=True):
+            power = power_spectrum(audio, length, self.hop_length, num_frames)
+            banded = ops.matmul(power, ops.convert_to_tensor(filters))
+            channels.append(ops.log10(1.0 + banded / floor))
+        return ops.stack(channels, axis=-1)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        frames = None if input_shape[1] is None else input_shape[1] // self.hop_length
+        return (input_shape[0], frames, self.num_bins, len(self.window_lengths))
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        names = ("sample_rate", "hop_length", "window_lengths", "bins_per_octave", "num_bins", "fmin", "floor_db")
+        return {**config, **{name: getattr(self, name) for name in names}}
+
+
+class MagnitudeSpectrum(keras.layers.Layer):
+    """|DFT|² of one whole window, as in the MusicNet paper's linear models (its sections 4.2 and 5).
+
+    An `n`-point spectrum reads `2n` samples, input `(batch, 2n)`, output `(batch, n)`: the Nyquist bin,
+    which no note reaches, is dropped so that there are `n`. No taper by default, as in the paper.
+    """
+
+    def __init__(self, window: str = "rect", log: bool = False, **kwargs: Any) -> None:
+        super().__init__(**{**kwargs, "dtype": "float32"})
+        self.window = window
+        self.log = log
+
+    def call(self, audio: Any) -> Any:
+        """`(batch, 2n)` → `(batch, n)`."""
+        length = audio.shape[1]
+        taper = np.hanning(length + 1)[:-1] if self.window == "hann" else np.ones(length)
+        real, imaginary = ops.rfft(audio * ops.convert_to_tensor(taper / np.sqrt(length), "float32"))
+        power = (ops.square(real) + ops.square(imaginary))[:, : length // 2]
+        return ops.log10(1e-6 + power) if self.log else power
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return (input_shape[0], input_shape[1] // 2)  # type: ignore[operator]
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "window": self.window, "log": self.log}

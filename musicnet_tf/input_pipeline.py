@@ -1,0 +1,221 @@
+"""Records → windows → batches: one tf.data pipeline for every task and model.
+
+Everything random is drawn from stateless seeds, so that epoch `e` of a training is the same whether the
+training was interrupted or not, and cardinality is known, because Keras 3 under a distribution strategy
+otherwise takes a step past the end and miscounts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from musicnet_tf import records
+from musicnet_tf.augment import Augmentation, augment
+from musicnet_tf.config import Experiment, Source
+from musicnet_tf.datasets import Split
+from musicnet_tf.errors import ConfigError, RecordError
+from musicnet_tf.models import ModelSpec
+from musicnet_tf.targets import NoteTensors
+from musicnet_tf.tasks import Task
+
+
+@dataclasses.dataclass(frozen=True)
+class WindowSource:
+    """Draws windows from the excerpts of one record set.
+
+    Attributes:
+        folder: of the record set.
+        info: its `dataset_info.json`.
+        split: that is read.
+        weight: share of a batch, relative to other sources.
+    """
+
+    folder: Path
+    info: records.DatasetInfo
+    split: Split
+    weight: float = 1.0
+
+    @classmethod
+    def open(cls, folder: str | Path, split: Split, sample_rate: int, weight: float = 1.0) -> WindowSource:
+        """Checks a record set against what the model takes.
+
+        Raises:
+            RecordError: where the set is damaged or cannot be decoded here.
+            ConfigError: where it has another sample rate than the model.
+        """
+        info = records.read_info(folder)
+        if info.sample_rate != sample_rate:
+            raise ConfigError(
+                f"{folder}: records at {info.sample_rate} Hz, and the model takes {sample_rate} Hz;"
+                f" build them with --sample_rate={sample_rate}"
+            )
+        if info.encoding == "flac" and not records.flac_is_readable():
+            raise RecordError(
+                f"{folder}: FLAC records need tensorflow-io, which does not load here;"
+                " install musicnet_tf[tfio], or build them with --encoding=pcm_s16le"
+            )
+        return cls(Path(folder), info, split, weight)
+
+    @property
+    def files(self) -> list[str]:
+        """Paths of the split's shards."""
+        return [str(self.folder / shard.file) for shard in self.info.shards if shard.split == self.split]
+
+    @property
+    def num_excerpts(self) -> int:
+        return self.info.num_excerpts(self.split)
+
+    def excerpts(self, shuffle: int, seed: tf.Tensor) -> tf.data.Dataset:
+        """Parsed records `(fields)`, with the audio still encoded, in an order that `seed` decides."""
+        names = tf.data.Dataset.from_tensor_slices(self.files)
+        if shuffle:
+            names = names.shuffle(len(self.files), seed=tf.cast(seed[0], tf.int64) + tf.cast(seed[1], tf.int64) * 7919)
+        read = names.interleave(tf.data.TFRecordDataset, cycle_length=4, deterministic=True)
+        if shuffle:
+            read = read.shuffle(shuffle, seed=tf.cast(seed[0], tf.int64) * 104729 + tf.cast(seed[1], tf.int64))
+        return read.map(records.parse, num_parallel_calls=2, deterministic=True)
+
+
+def training(experiment: Experiment, first_epoch: int = 0) -> tf.data.Dataset:
+    """Batches `(audio, targets)` of every epoch from `first_epoch` on; each is a function of (seed, epoch)."""
+    config, spec = experiment.train, experiment.model.spec()
+    sources = open_sources(experiment, "train")
+
+    def epoch(number: tf.Tensor) -> tf.data.Dataset:
+        windows = _mixed_windows(sources, experiment, spec, tf.stack([experiment.seed, tf.cast(number, tf.int32)]))
+        return windows.batch(config.batch_size, drop_remainder=True).take(config.steps_per_epoch)
+
+    batches = tf.data.Dataset.range(first_epoch, config.epochs).flat_map(epoch)
+    steps = (config.epochs - first_epoch) * config.steps_per_epoch
+    return batches.apply(tf.data.experimental.assert_cardinality(steps)).prefetch(2)
+
+
+def validation(experiment: Experiment) -> tf.data.Dataset:
+    """The same batches each time: windows spread evenly over the validation excerpts, unchanged."""
+    config, spec = experiment.train, experiment.model.spec()
+    wanted = config.validation_steps * config.batch_size
+    sources = open_sources(experiment, "validation")
+    available = sum(source.num_excerpts for source in sources)
+    if not available:
+        names = ", ".join(str(source.folder) for source in sources)
+        raise ConfigError(f"data.validation: no excerpts in the validation split of {names}")
+    per_excerpt = max(1, -(-wanted // available))
+    seed = tf.constant([experiment.seed, 0])
+    windows = [_windows(s, experiment, spec, seed, per_excerpt, shuffle=0) for s in sources]
+    merged = windows[0]
+    for more in windows[1:]:
+        merged = merged.concatenate(more)
+    # Every n-th window, so that a short validation hears each piece.
+    total = available * per_excerpt
+    steps = min(config.validation_steps, -(-total // config.batch_size))
+    stride = max(1, total // (steps * config.batch_size))
+    batches = merged.shard(stride, 0).batch(config.batch_size).take(steps)
+    return batches.apply(tf.data.experimental.assert_cardinality(steps)).cache().prefetch(2)
+
+
+def open_sources(experiment: Experiment, split: Split) -> list[WindowSource]:
+    """The record sets of one side of an experiment, checked; those without that split are left out for training.
+
+    Raises:
+        ConfigError: where no set has any excerpt to train on.
+    """
+    data = experiment.data
+    named: tuple[Source, ...] = data.train if split == "train" else data.validation or data.train
+    rate = experiment.model.spec().clock.sample_rate
+    sources = [WindowSource.open(data.path(s), split, rate, s.weight) for s in named]
+    filled = [source for source in sources if source.num_excerpts]
+    if not filled:
+        names = ", ".join(str(source.folder) for source in sources)
+        raise ConfigError(f"data.{split}: no excerpts in the {split} split of {names}")
+    return filled
+
+
+def _mixed_windows(
+    sources: list[WindowSource], experiment: Experiment, spec: ModelSpec, seed: tf.Tensor
+) -> tf.data.Dataset:
+    """An endless mix of the sources by weight."""
+    data = experiment.data
+    streams = [
+        _windows(source, experiment, spec, tf.random.fold_in(seed, i), data.windows_per_excerpt, data.shuffle_excerpts)
+        for i, source in enumerate(sources)
+    ]
+    streams = [stream.repeat() for stream in streams]
+    if len(streams) == 1:
+        mixed = streams[0]
+    else:
+        wanted = experiment.train.batch_size * experiment.train.steps_per_epoch + data.shuffle_windows
+        logits = tf.math.log([[source.weight for source in sources]])
+        choices = tf.random.stateless_categorical(logits, wanted, seed, dtype=tf.int64)[0]
+        mixed = tf.data.Dataset.choose_from_datasets(
+            streams, tf.data.Dataset.from_tensor_slices(choices), stop_on_empty_dataset=False
+        )
+    if data.shuffle_windows > 1:
+        mixed = mixed.shuffle(data.shuffle_windows, seed=tf.cast(seed[1], tf.int64) + 1)
+    return mixed
+
+
+def _windows(
+    source: WindowSource,
+    experiment: Experiment,
+    spec: ModelSpec,
+    seed: tf.Tensor,
+    per_excerpt: int,
+    shuffle: int,
+) -> tf.data.Dataset:
+    """Windows `(audio, targets)` of one pass over a source.
+
+    The excerpt is decoded once for all its windows; their places, and the augmentation of training
+    windows, follow from the seed and the excerpt's number.
+    """
+    task = experiment.task
+    augmentation = experiment.data.augmentation if source.split == "train" else Augmentation()
+
+    def draw(number: tf.Tensor, fields: dict[str, Any]) -> tf.data.Dataset:
+        audio = records.decode_audio(fields["audio"], source.info.encoding)
+        own_seed = tf.random.fold_in(seed, number)
+        spare = tf.maximum(tf.size(audio, tf.int64) - spec.window_length, 0)
+        if source.split == "train":
+            starts = tf.random.stateless_uniform((per_excerpt,), own_seed, 0, spare + 1, tf.int64)
+        else:
+            starts = spare * tf.range(1, per_excerpt + 1, dtype=tf.int64) // (per_excerpt + 1)
+        audio = tf.pad(audio, [[0, tf.maximum(spec.window_length - tf.size(audio), 0)]])
+        return (
+            tf.data.Dataset.from_tensor_slices(starts)
+            .enumerate()
+            .map(
+                lambda i, start: _window(audio, fields, start, spec, task, augmentation, tf.random.fold_in(own_seed, i))
+            )
+        )
+
+    excerpts = source.excerpts(shuffle, seed).enumerate()
+    return excerpts.interleave(draw, cycle_length=4, block_length=1, num_parallel_calls=2, deterministic=True)
+
+
+def _window(
+    audio: tf.Tensor,
+    fields: dict[str, Any],
+    start: tf.Tensor,
+    spec: ModelSpec,
+    task: Task,
+    augmentation: Augmentation,
+    seed: tf.Tensor,
+) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    samples = tf.ensure_shape(audio[start : start + spec.window_length], (spec.window_length,))
+    samples = augment(samples, spec.clock.sample_rate, augmentation, seed)
+    stop = start + spec.window_length
+    near = (fields["notes/onset"] < stop) & (fields["notes/offset"] > start)
+    # A margin of a second keeps events just outside, whose targets reach into the window.
+    near |= tf.abs(fields["notes/onset"] - start) < spec.clock.sample_rate
+    near |= tf.abs(fields["notes/onset"] - stop) < spec.clock.sample_rate
+    near |= tf.abs(fields["notes/offset"] - start) < spec.clock.sample_rate
+    notes = NoteTensors(
+        onset=tf.boolean_mask(fields["notes/onset"], near) - start,
+        offset=tf.boolean_mask(fields["notes/offset"], near) - start,
+        pitch=tf.boolean_mask(fields["notes/pitch"], near),
+        velocity=tf.boolean_mask(fields["notes/velocity"], near),
+    )
+    return samples, task.targets(notes, spec)

@@ -1,0 +1,135 @@
+"""A small fully convolutional transcriber whose convolutions reach along the harmonic series."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import layers, ops
+
+from musicnet_tf.frontends import LogFrequencySpectrogram
+from musicnet_tf.models import HeadSpec, Model, ModelSpec
+from musicnet_tf.registry import MODELS
+from musicnet_tf.timebase import FrameClock
+
+FIRST_PITCH = 21
+NUM_PITCHES = 88
+_BINS_PER_SEMITONE = 3
+
+
+class HarmonicShift(layers.Layer):
+    """Concatenates copies of the features, shifted so that each pitch sees its harmonics' features.
+
+    Input `(batch, frames, pitches, channels)`, output `(batch, frames, pitches, channels * len(shifts))`;
+    what would come from beyond the axis is 0.
+    """
+
+    def __init__(self, shifts: tuple[int, ...], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.shifts = tuple(shifts)
+
+    def call(self, x: Any) -> Any:
+        """Shift `s` moves the features of pitch `p + s` to pitch `p`."""
+        size = x.shape[2]
+        below, above = max(0, -min(self.shifts)), max(0, *self.shifts)
+        padded = ops.pad(x, [[0, 0], [0, 0], [below, above], [0, 0]])
+        return ops.concatenate([padded[:, :, below + s : below + s + size] for s in self.shifts], axis=-1)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return (*input_shape[:-1], input_shape[-1] * len(self.shifts))  # type: ignore[operator]
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "shifts": self.shifts}
+
+
+@MODELS.register("harmonic_cnn")
+class HarmonicCnn(Model):
+    """Log-frequency spectra → harmonic mixing → dilated residual convolutions → onset, frame, velocity.
+
+    The idea that one small network, shared by all pitches, suffices once it sees each pitch's harmonics
+    is HPPNet's (Wei et al., ISMIR 2022) and, by stacking, Basic Pitch's (Bittner et al., ICASSP 2022). Time
+    context comes from dilation, so that any length of audio may be cut into windows and put together
+    again exactly. Trainable parameters with the defaults: 115,491.
+
+    Attributes:
+        sample_rate: of the waveform that it takes.
+        hop_length: samples between frames; 320 at 16 kHz is 20 ms.
+        window_frames: frames in one window; any number works with the same weights.
+        window_lengths: of the spectra, in samples.
+        channels: width of the trunk.
+        dilations: of the residual blocks, in frames.
+        shifts: in semitones: octave below, then harmonics 1 to 8.
+    """
+
+    source = "musicnet_tf, after HPPNet (Wei et al. 2022) and Basic Pitch (Bittner et al. 2022)"
+
+    sample_rate: int = 16000
+    hop_length: int = 320
+    window_frames: int = 200
+    window_lengths: tuple[int, ...] = (4096, 1024)
+    channels: int = 32
+    dilations: tuple[int, ...] = (1, 2, 4, 8, 4, 2)
+    shifts: tuple[int, ...] = (-12, 0, 12, 19, 24, 28, 31, 34, 36)
+
+    @property
+    def _semitones(self) -> int:
+        """Pitches on the trunk's axis: from A0 up to where harmonics still lie under the Nyquist frequency."""
+        return 98
+
+    def spec(self) -> ModelSpec:
+        head = HeadSpec(NUM_PITCHES, FIRST_PITCH)
+        convolutions = 1 + sum(self.dilations) + 2  # the stem, the blocks, two in the deepest head
+        spectrum = -(-max(self.window_lengths) // (2 * self.hop_length))
+        return ModelSpec(
+            clock=FrameClock(self.sample_rate, self.hop_length),
+            window_length=self.window_frames * self.hop_length,
+            num_frames=self.window_frames,
+            margin=convolutions + spectrum,
+            heads={"onset": head, "frame": head, "velocity": head},
+        )
+
+    def build(self) -> keras.Model:
+        audio = keras.Input((self.window_frames * self.hop_length,), dtype="float32", name="audio")
+        x = LogFrequencySpectrogram(
+            self.sample_rate,
+            self.hop_length,
+            self.window_lengths,
+            12 * _BINS_PER_SEMITONE,
+            _BINS_PER_SEMITONE * self._semitones,
+            # The middle one of a pitch's three bins lies on the pitch.
+            fmin=27.5 * 2 ** (-1 / 36),
+        )(audio)
+        x = layers.BatchNormalization(synchronized=True)(x)
+        x = _convolve(x, self.channels // 2, (3, 5))
+        x = _convolve(x, self.channels, (1, 3), strides=(1, _BINS_PER_SEMITONE))
+        x = self._mix_harmonics(x)
+        for i, dilation in enumerate(self.dilations):
+            x = layers.add([x, _convolve(x, self.channels, (3, 3), dilation=dilation)])
+            if i == len(self.dilations) // 2 - 1:
+                x = layers.add([x, self._mix_harmonics(x)])
+        x = x[:, :, :NUM_PITCHES]
+        half = self.channels // 2
+        onset = _logits(_convolve(x, half, (3, 3)), "onset")
+        # The frame head may look at onsets but not bend them to its own ends (Hawthorne et al. 2018).
+        heard = ops.expand_dims(ops.stop_gradient(ops.sigmoid(onset)), -1)
+        frame = _logits(_convolve(layers.concatenate([x, ops.cast(heard, x.dtype)]), half, (3, 3)), "frame")
+        velocity = _logits(_convolve(x, half, (3, 1)), "velocity")
+        return keras.Model(audio, {"onset": onset, "frame": frame, "velocity": velocity}, name=self.name)
+
+    def _mix_harmonics(self, x: Any) -> Any:
+        x = _convolve(x, self.channels // 2, (1, 1))
+        return _convolve(HarmonicShift(self.shifts)(x), self.channels, (1, 1))
+
+
+def _convolve(
+    x: Any, filters: int, kernel: tuple[int, int], strides: tuple[int, int] = (1, 1), dilation: int = 1
+) -> Any:
+    """Convolution over (time, frequency), batch normalisation, ReLU."""
+    x = layers.Conv2D(filters, kernel, strides=strides, dilation_rate=(dilation, 1), padding="same", use_bias=False)(x)
+    return layers.ReLU()(layers.BatchNormalization(synchronized=True)(x))
+
+
+def _logits(x: Any, name: str) -> Any:
+    """`(batch, frames, pitches, channels)` → `(batch, frames, pitches)` float32."""
+    x = layers.Conv2D(1, (1, 1), dtype="float32", name=f"{name}_logits")(x)
+    return layers.Reshape(x.shape[1:3], dtype="float32", name=name)(x)

@@ -1,0 +1,310 @@
+"""The versioned record: one tf.Example is a contiguous excerpt of one recording, its audio and its notes.
+
+Records hold events, not piano rolls: hop, window and label set change without rebuilding. Event times are
+integer sample indices from the excerpt's first sample, at the record's own sample rate, as in MusicNet's
+label files; a note that reaches into the excerpt keeps its true (then negative) onset.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pydantic
+import tensorflow as tf
+
+from musicnet_tf import audio as audio_files
+from musicnet_tf import files
+from musicnet_tf.datasets import Recording, Split
+from musicnet_tf.errors import RecordError
+from musicnet_tf.events import Notes
+
+SCHEMA_VERSION = 1
+INFO = "dataset_info.json"
+Encoding = Literal["flac", "pcm_s16le"]
+
+_SCALARS = {"schema_version": tf.int64, "excerpt": tf.int64, "start_sample": tf.int64, "sample_rate": tf.int64}
+_TEXTS = ("id", "corpus", "split", "work", "audio/encoding")
+_EVENTS = {
+    "notes/onset": tf.int64,
+    "notes/offset": tf.int64,
+    "notes/pitch": tf.int64,
+    "notes/velocity": tf.int64,
+    "notes/instrument": tf.int64,
+    "notes/start_beat": tf.float32,
+    "notes/end_beat": tf.float32,
+    "notes/note_value": tf.string,
+}
+FEATURES: dict[str, Any] = {
+    **{name: tf.io.FixedLenFeature((), dtype) for name, dtype in _SCALARS.items()},
+    **{name: tf.io.FixedLenFeature((), tf.string) for name in (*_TEXTS, "audio")},
+    **{name: tf.io.RaggedFeature(dtype) for name, dtype in _EVENTS.items()},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Excerpt:
+    """A stretch of a recording: float32 audio `(samples,)` and the notes in seconds from its start."""
+
+    recording: Recording
+    corpus: str
+    index: int
+    start_sample: int
+    sample_rate: int
+    audio: np.ndarray
+    notes: Notes
+
+
+def cut(recording: Recording, corpus: str, audio: np.ndarray, notes: Notes, rate: int, seconds: float) -> list[Excerpt]:
+    """Cuts a recording into excerpts of `seconds`, the last one as long as what is left.
+
+    Notes go onto the grid of samples first, so that which excerpt holds an onset is never a matter of
+    rounding; a note shorter than a sample becomes one sample long.
+    """
+    length = round(seconds * rate)
+    onset = np.rint(notes.onset * rate).astype(np.int64)
+    offset = np.maximum(np.rint(notes.offset * rate).astype(np.int64), onset + 1)
+    excerpts = []
+    for index, start in enumerate(range(0, len(audio), length)):
+        inside = (onset < start + length) & (offset > start)
+        moved = dataclasses.replace(
+            notes[inside], onset=(onset[inside] - start) / rate, offset=(offset[inside] - start) / rate
+        )
+        excerpts.append(Excerpt(recording, corpus, index, start, rate, audio[start : start + length], moved))
+    return excerpts
+
+
+def serialise(excerpt: Excerpt, encoding: Encoding) -> bytes:
+    """An excerpt as a tf.Example of this schema; equal excerpts give equal bytes."""
+    rate, notes, recording = excerpt.sample_rate, excerpt.notes, excerpt.recording
+    values: dict[str, Any] = {
+        "schema_version": [SCHEMA_VERSION],
+        "excerpt": [excerpt.index],
+        "start_sample": [excerpt.start_sample],
+        "sample_rate": [rate],
+        "id": [recording.id],
+        "corpus": [excerpt.corpus],
+        "split": [recording.split],
+        "work": [recording.work],
+        "audio/encoding": [encoding],
+        "audio": [audio_files.encode(excerpt.audio, rate, encoding)],
+        "notes/onset": np.rint(notes.onset * rate).astype(int).tolist(),
+        "notes/offset": np.rint(notes.offset * rate).astype(int).tolist(),
+    }
+    for column in ("pitch", "velocity", "instrument", "start_beat", "end_beat", "note_value"):
+        values[f"notes/{column}"] = getattr(notes, column).tolist()
+    for key, text in recording.metadata.items():
+        values[f"metadata/{key}"] = [text]
+    features = {name: _feature(values[name]) for name in sorted(values)}
+    example = tf.train.Example(features=tf.train.Features(feature=features))
+    return example.SerializeToString(deterministic=True)
+
+
+def _feature(values: list[Any]) -> tf.train.Feature:
+    if values and isinstance(values[0], str | bytes):
+        raw = [v.encode() if isinstance(v, str) else v for v in values]
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=raw))
+    if values and isinstance(values[0], float):
+        return tf.train.Feature(float_list=tf.train.FloatList(value=values))
+    return tf.train.Feature(int64_list=tf.train.Int64List(value=values)) if values else tf.train.Feature()
+
+
+def parse(serialised: tf.Tensor) -> dict[str, tf.Tensor]:
+    """A serialised tf.Example → tensors by the names of `FEATURES`, in the graph.
+
+    Raises (when run):
+        InvalidArgumentError: on an Example without these features or of another schema version.
+    """
+    fields = tf.io.parse_single_example(serialised, FEATURES)
+    same = tf.debugging.assert_equal(
+        fields["schema_version"],
+        tf.constant(SCHEMA_VERSION, tf.int64),
+        f"record of another schema version; this program reads {SCHEMA_VERSION}: build the records again",
+    )
+    with tf.control_dependencies([same] if same is not None else []):
+        return {name: tf.identity(value) for name, value in fields.items()}
+
+
+def decode_audio(data: tf.Tensor, encoding: Encoding) -> tf.Tensor:
+    """Audio bytes → float32 `(samples,)` in [-1, 1), in the graph.
+
+    FLAC goes through tensorflow-io, which decodes in C++ without the interpreter's lock.
+
+    Raises:
+        RecordError: for FLAC where tensorflow-io does not load.
+    """
+    if encoding == "pcm_s16le":
+        samples = tf.io.decode_raw(data, tf.int16)
+    else:
+        samples = _tensorflow_io().audio.decode_flac(data, dtype=tf.int16)[:, 0]
+    return tf.cast(samples, tf.float32) / 32768.0
+
+
+def flac_is_readable() -> bool:
+    """Whether FLAC records can be decoded in the graph here, i.e. tensorflow-io loads."""
+    try:
+        _tensorflow_io()
+    except RecordError:
+        return False
+    return True
+
+
+def _tensorflow_io() -> Any:
+    try:
+        import tensorflow_io as tfio
+
+        tfio.audio.decode_flac  # noqa: B018  # loading the C++ ops is what fails on another TensorFlow
+    except Exception as error:  # tensorflow-io raises NotImplementedError, ImportError or NotFoundError
+        raise RecordError(
+            "FLAC records need tensorflow-io, which does not load with this TensorFlow"
+            f" ({type(error).__name__}); install musicnet_tf[tfio], or build the records with --encoding=pcm_s16le"
+        ) from error
+    return tfio
+
+
+class Shard(pydantic.BaseModel):
+    """One TFRecord file of a set."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+    file: str
+    split: Split
+    num_excerpts: int
+    num_bytes: int
+
+
+class DatasetInfo(pydantic.BaseModel):
+    """`dataset_info.json`: what a set of records holds and how it was built.
+
+    Attributes:
+        config: of the job that built it.
+        shards: every file, in order.
+        recordings: id → what is known of it: split, work, seconds, notes, metadata.
+        splits: split → recordings, excerpts, notes and hours.
+        composers, instruments: → number of notes; instruments are MIDI programs counted from 0.
+        split_hash: SHA-256 of the sorted (id, split) pairs.
+        failed: id → why the recording is missing.
+    """
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+    schema_version: int = SCHEMA_VERSION
+    library_version: str
+    corpus: str
+    licence: str
+    sample_rate: int
+    encoding: Encoding
+    config: dict[str, Any]
+    shards: tuple[Shard, ...]
+    recordings: dict[str, dict[str, Any]]
+    splits: dict[Split, dict[str, float]]
+    composers: dict[str, int]
+    instruments: dict[str, int]
+    split_hash: str
+    failed: dict[str, str] = {}
+
+    def num_excerpts(self, split: Split) -> int:
+        return sum(shard.num_excerpts for shard in self.shards if shard.split == split)
+
+    def write(self, folder: str | Path) -> None:
+        """Writes `dataset_info.json` into a folder."""
+        files.write_json(Path(folder) / INFO, self.model_dump(mode="json"))
+
+
+def read_info(folder: str | Path) -> DatasetInfo:
+    """Reads `dataset_info.json` and checks that its shards are there, whole.
+
+    Raises:
+        RecordError: where the set is missing, unfinished, of another schema version, or a shard is missing
+            or of another size than was written.
+    """
+    folder = Path(folder)
+    path = folder / INFO
+    try:
+        info = DatasetInfo.model_validate_json(path.read_bytes())
+    except FileNotFoundError as error:
+        raise RecordError(
+            f"{path}: not found; {folder} is no finished record set: build it with `musicnet build_records`"
+        ) from error
+    except (OSError, pydantic.ValidationError) as error:
+        version = _version_of(path)
+        if version not in (None, SCHEMA_VERSION):
+            raise RecordError(_other_version(path, version)) from error
+        raise RecordError(f"{path}: damaged or foreign ({error}); build the records again") from error
+    if info.schema_version != SCHEMA_VERSION:
+        raise RecordError(_other_version(path, info.schema_version))
+    for shard in info.shards:
+        _check_size(folder / shard.file, shard.num_bytes)
+    return info
+
+
+def _version_of(path: Path) -> Any:
+    import json
+
+    try:
+        return json.loads(path.read_bytes()).get("schema_version")
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def _other_version(path: Path, version: Any) -> str:
+    return (
+        f"{path}: schema version {version}, this program reads {SCHEMA_VERSION};"
+        " build the records again, or use the release that wrote them"
+    )
+
+
+def _check_size(path: Path, expected: int) -> None:
+    size = path.stat().st_size if path.is_file() else None
+    if size != expected:
+        state = "missing" if size is None else f"{size} bytes where {expected} were written"
+        raise RecordError(f"{path}: {state}; remove it and build the records again to replace it")
+
+
+def read(path: str | Path) -> Iterator[dict[str, Any]]:
+    """The records of one TFRecord file as NumPy values by feature name.
+
+    Raises:
+        RecordError: on a truncated or foreign file, or a record of another schema.
+    """
+    path = Path(path)
+    try:
+        for serialised in tf.data.TFRecordDataset(str(path)):
+            yield {name: value.numpy() for name, value in parse(serialised).items()}
+    except tf.errors.NotFoundError as error:
+        raise RecordError(f"{path}: not found") from error
+    except tf.errors.DataLossError as error:
+        raise RecordError(f"{path}: truncated, or not a TFRecord file; build the records again") from error
+    except tf.errors.InvalidArgumentError as error:
+        reason = error.message.splitlines()[0]
+        raise RecordError(f"{path}: not a record of this program's schema {SCHEMA_VERSION} ({reason})") from error
+
+
+def notes_of(record: Mapping[str, Any]) -> Notes:
+    """The notes of a record that `read` gave, in seconds from the excerpt's first sample."""
+    rate = int(record["sample_rate"])
+    columns = {name.split("/")[1]: record[name] for name in _EVENTS}
+    columns["note_value"] = np.array([v.decode() for v in columns["note_value"]], dtype=str)
+    return Notes(**{**columns, "onset": columns["onset"] / rate, "offset": columns["offset"] / rate})
+
+
+def read_notes(folder: str | Path) -> Iterator[tuple[dict[str, Any], Notes]]:
+    """Every recording's entry of `dataset_info.json` and its notes put together from its excerpts.
+
+    A note that reaches over an excerpt's edge stands in both excerpts and is counted once.
+    """
+    folder = Path(folder)
+    info = read_info(folder)
+    parts: dict[str, list[Notes]] = {}
+    for shard in info.shards:
+        for record in read(folder / shard.file):
+            notes = notes_of(record)
+            new = notes if int(record["excerpt"]) == 0 else notes[notes.onset >= 0]
+            parts.setdefault(record["id"].decode(), []).append(
+                new.shift(int(record["start_sample"]) / int(record["sample_rate"]))
+            )
+    for name in sorted(parts):
+        yield {"id": name, **info.recordings[name]}, Notes.concatenate(parts[name])

@@ -1,0 +1,107 @@
+"""Events → tensors on a frame clock, in pure TensorFlow ops, so that records hold events and no rolls.
+
+Times come as sample indices from the first sample of the window; they may lie outside it. Every function
+gives float32 `(num_frames, num_classes)`, class `c` being MIDI pitch `head.first_pitch + c`; notes of
+other pitches are left out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import tensorflow as tf
+
+from musicnet_tf.models import HeadSpec
+from musicnet_tf.timebase import FrameClock
+
+
+@dataclasses.dataclass(frozen=True)
+class NoteTensors:
+    """Notes of one window as tensors `(n,)`: onset and offset int64 samples, pitch and velocity int64."""
+
+    onset: tf.Tensor
+    offset: tf.Tensor
+    pitch: tf.Tensor
+    velocity: tf.Tensor
+
+    def within(self, head: HeadSpec) -> NoteTensors:
+        """The notes whose pitch the head has a class for, with pitches counted as its classes."""
+        index = self.pitch - head.first_pitch
+        keep = (index >= 0) & (index < head.num_classes)
+        picked = {f.name: tf.boolean_mask(getattr(self, f.name), keep) for f in dataclasses.fields(self)}
+        return NoteTensors(**{**picked, "pitch": tf.boolean_mask(index, keep)})
+
+
+def sounding(notes: NoteTensors, clock: FrameClock, num_frames: int, head: HeadSpec) -> tf.Tensor:
+    """1 where the pitch sounds at the frame's centre: `onset <= centre < offset` (MusicNet paper, section 4).
+
+    Exact in integers: each note adds 1 at its first frame and takes it away at the first frame after it.
+    """
+    notes = notes.within(head)
+    first, after = (_first_frame_from(times, clock, num_frames) for times in (notes.onset, notes.offset))
+    ones = tf.ones_like(first, tf.int32)
+    changes = tf.scatter_nd(
+        tf.concat([_cells(first, notes.pitch), _cells(after, notes.pitch)], axis=0),
+        tf.concat([ones, -ones], axis=0),
+        (num_frames + 1, head.num_classes),
+    )
+    return tf.cast(tf.cumsum(changes)[:num_frames] > 0, tf.float32)
+
+
+def nearness(
+    times: tf.Tensor, notes: NoteTensors, clock: FrameClock, num_frames: int, head: HeadSpec, width: float
+) -> tf.Tensor:
+    """A triangle round each event: `max(0, 1 - |centre - time| / width)`, `width` in seconds.
+
+    Keeps the event's place between two frames (Kong et al. 2021, their equation 4). Where two triangles
+    of one pitch overlap, the higher counts.
+
+    Args:
+        times: `notes.onset` or `notes.offset`.
+    """
+    frames, values, pitch, _ = _triangles(times, notes, clock, num_frames, head, width)
+    return tf.tensor_scatter_nd_max(tf.zeros((num_frames, head.num_classes)), _cells(frames, pitch), values)
+
+
+def velocity_near_onsets(
+    notes: NoteTensors, clock: FrameClock, num_frames: int, head: HeadSpec, width: float
+) -> tf.Tensor:
+    """`(num_frames, num_classes, 2)`: velocity / 127 within `width` seconds of an onset, and its weight.
+
+    The weight is the nearness to the onset, 0 where the velocity is unknown, so that a loss counts just
+    the frames that a decoder reads.
+    """
+    frames, values, pitch, velocity = _triangles(notes.onset, notes, clock, num_frames, head, width)
+    known = velocity > 0
+    shape = (num_frames, head.num_classes)
+    cells = _cells(tf.boolean_mask(frames, known), tf.boolean_mask(pitch, known))
+    level = tf.cast(tf.boolean_mask(velocity, known), tf.float32) / 127.0
+    weight = tf.tensor_scatter_nd_max(tf.zeros(shape), cells, tf.boolean_mask(values, known))
+    return tf.stack([tf.tensor_scatter_nd_max(tf.zeros(shape), cells, level), weight], axis=-1)
+
+
+def _first_frame_from(sample: tf.Tensor, clock: FrameClock, num_frames: int) -> tf.Tensor:
+    """Index of the first frame whose centre is at or after `sample`, clipped to `[0, num_frames]`."""
+    ceiling = -((clock.origin - sample) // clock.hop_length)
+    return tf.clip_by_value(ceiling, 0, num_frames)
+
+
+def _cells(frames: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
+    return tf.stack([frames, classes], axis=-1)
+
+
+def _triangles(
+    times: tf.Tensor, notes: NoteTensors, clock: FrameClock, num_frames: int, head: HeadSpec, width: float
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+    """The frames that each event's triangle reaches: frame, height, class and velocity, each `(m,)`."""
+    notes = dataclasses.replace(notes, onset=times).within(head)
+    position = (tf.cast(notes.onset - clock.origin, tf.float64)) / clock.hop_length
+    width_frames = width * clock.frame_rate
+    reach = int(width_frames) + 1
+    steps = tf.range(-reach, reach + 1, dtype=tf.int64)
+    frames = tf.cast(tf.round(position), tf.int64)[:, None] + steps[None, :]
+    values = tf.cast(1.0 - tf.abs(tf.cast(frames, tf.float64) - position[:, None]) / width_frames, tf.float32)
+    keep = (values > 0) & (frames >= 0) & (frames < num_frames)
+    spread = [tf.broadcast_to(column[:, None], tf.shape(frames)) for column in (notes.pitch, notes.velocity)]
+    picked = [tf.boolean_mask(x, keep) for x in (frames, values, *spread)]
+    return picked[0], picked[1], picked[2], picked[3]

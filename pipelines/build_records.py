@@ -1,0 +1,311 @@
+"""Corpus → sharded TFRecords and dataset_info.json, as an Apache Beam job.
+
+    musicnet build_records --dataset=musicnet --data_dir=~/musicnet --output_dir=data/records/musicnet
+
+Options of the corpus are set by --set (`--set validation='["2227"]'`). A shard is written whole or not at
+all; a second run skips what is done and tries again what failed. In process by default; on a cluster by
+--runner and --beam_option, e.g. --runner=FlinkRunner --beam_option=flink_master=host:8081.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import hashlib
+import json
+import logging
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import tensorflow as tf
+import tqdm
+from absl import flags
+from apache_beam.metrics import Metrics
+from apache_beam.options.pipeline_options import PipelineOptions
+
+import musicnet_tf
+from musicnet_tf import config, files, records
+from musicnet_tf.datasets import SPLITS, Dataset, Recording, Split
+from musicnet_tf.errors import ConfigError, MusicNetError, RecordError
+from musicnet_tf.registry import DATASETS
+
+_DATASET = flags.DEFINE_string("dataset", None, "Corpus, as in `musicnet list`.", required=True)
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder that holds the corpus as published.", required=True)
+_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder for the records.", required=True)
+_SET = flags.DEFINE_multi_string("set", [], "Option of the corpus, key=value in YAML; may be given again.")
+_SAMPLE_RATE = flags.DEFINE_integer("sample_rate", 44100, "Of the audio in the records; models say which they take.")
+_EXCERPT_SECONDS = flags.DEFINE_float("excerpt_seconds", 30.0, "Length of one record.", lower_bound=1.0)
+_ENCODING = flags.DEFINE_enum(
+    "encoding", "auto", ["auto", "flac", "pcm_s16le"], "Of the audio; auto: flac where tensorflow-io loads."
+)
+_RECORDINGS_PER_SHARD = flags.DEFINE_integer("recordings_per_shard", 4, "Recordings in one file.", lower_bound=1)
+_RUNNER = flags.DEFINE_string("runner", "FnApiRunner", "Apache Beam runner; the default runs in this process.")
+_NUM_WORKERS = flags.DEFINE_integer("num_workers", 1, "Processes of the in-process runner.", lower_bound=1)
+_BEAM_OPTION = flags.DEFINE_multi_string("beam_option", [], "Any other Beam option, key=value; may be given again.")
+_STRICT = flags.DEFINE_bool("strict", False, "Exit with status 1 where any recording failed.")
+
+PARTS = ".parts"
+"""Folder of the notes that each finished shard leaves, from which a later run resumes."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What decides the bytes of a record set."""
+
+    dataset: Dataset
+    sample_rate: int
+    excerpt_seconds: float
+    encoding: records.Encoding
+    recordings_per_shard: int
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "dataset": self.dataset.model_dump(mode="json"),
+            "sample_rate": self.sample_rate,
+            "excerpt_seconds": self.excerpt_seconds,
+            "encoding": self.encoding,
+            "recordings_per_shard": self.recordings_per_shard,
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardPlan:
+    """One file to write and the recordings that go into it."""
+
+    file: str
+    split: Split
+    recordings: tuple[Recording, ...]
+
+    def fingerprint(self, settings: Settings) -> str:
+        """Changes whenever the bytes of the shard would."""
+        content = [records.SCHEMA_VERSION, settings.to_dict(), [dataclasses.asdict(r) for r in self.recordings]]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def plan(recordings: list[Recording], recordings_per_shard: int) -> list[ShardPlan]:
+    """Deals the recordings of each split to its shards in turn, so that shards stay even."""
+    plans = []
+    for split in SPLITS:
+        chosen = [r for r in recordings if r.split == split]
+        count = -(-len(chosen) // recordings_per_shard)
+        for i in range(count):
+            plans.append(ShardPlan(f"{split}-{i:05d}-of-{count:05d}.tfrecord", split, tuple(chosen[i::count])))
+    return plans
+
+
+class WriteShard(beam.DoFn):
+    """Writes one shard and, once it stands whole, the note that says so. Yields nothing."""
+
+    def __init__(self, settings: Settings, folder: Path) -> None:
+        self._settings = settings
+        self._folder = folder
+
+    def process(self, shard: ShardPlan) -> Iterator[None]:
+        if _finished(shard, self._settings, self._folder):
+            Metrics.counter("build_records", "shards_resumed").inc()
+            return
+        done: dict[str, Any] = {}
+        failed: dict[str, str] = {}
+        with files.atomic(self._folder / shard.file) as part, tf.io.TFRecordWriter(str(part)) as writer:
+            for recording in shard.recordings:
+                try:
+                    done[recording.id] = self._write(recording, writer)
+                    Metrics.counter("build_records", "recordings_written").inc()
+                except MusicNetError as error:
+                    failed[recording.id] = str(error)
+                    Metrics.counter("build_records", "recordings_failed").inc()
+                    logging.warning("%s left out: %s", recording.id, error)
+        note = {
+            "fingerprint": shard.fingerprint(self._settings),
+            "num_bytes": (self._folder / shard.file).stat().st_size,
+            "recordings": done,
+            "failed": failed,
+        }
+        files.write_json(_note_path(self._folder, shard), note)
+        yield from ()
+
+    def _write(self, recording: Recording, writer: tf.io.TFRecordWriter) -> dict[str, Any]:
+        settings, dataset = self._settings, self._settings.dataset
+        audio = dataset.load_audio(recording, settings.sample_rate)
+        notes = dataset.load_notes(recording)
+        excerpts = records.cut(recording, dataset.name, audio, notes, settings.sample_rate, settings.excerpt_seconds)
+        # All are made before the first is written: a recording is in the shard whole or not at all.
+        for serialised in [records.serialise(e, settings.encoding) for e in excerpts]:
+            writer.write(serialised)
+        return {
+            "split": recording.split,
+            "work": recording.work,
+            "seconds": len(audio) / settings.sample_rate,
+            "num_excerpts": len(excerpts),
+            "num_notes": len(notes),
+            "instruments": {str(k): v for k, v in sorted(collections.Counter(notes.instrument.tolist()).items())},
+            **{f"metadata/{key}": value for key, value in recording.metadata.items()},
+        }
+
+
+def build(settings: Settings, folder: str | Path, options: PipelineOptions) -> records.DatasetInfo:
+    """Runs the job and writes `dataset_info.json` last, so that it stands only beside a whole set.
+
+    Raises:
+        RecordError: where no recording could be written; each reason is in the message.
+        OutputError: where the folder cannot be written to.
+    """
+    folder = files.make_folder(folder)
+    files.make_folder(folder / PARTS)
+    shards = plan(settings.dataset.recordings(), settings.recordings_per_shard)
+    (folder / records.INFO).unlink(missing_ok=True)
+    with _Progress(shards, folder), beam.Pipeline(options=options) as pipeline:
+        _ = (
+            pipeline
+            | "Shards" >> beam.Create(shards)
+            | "Spread" >> beam.Reshuffle()
+            | "Write" >> beam.ParDo(WriteShard(settings, folder))
+        )
+    info = _summarise(shards, settings, folder)
+    if not info.recordings:
+        reasons = "; ".join(f"{name}: {why}" for name, why in list(info.failed.items())[:3]) or "no recordings found"
+        raise RecordError(f"{folder}: nothing was written ({reasons})")
+    _remove_strangers(shards, folder)
+    info.write(folder)
+    return info
+
+
+def _note_path(folder: Path, shard: ShardPlan) -> Path:
+    return folder / PARTS / f"{shard.file}.json"
+
+
+def _finished(shard: ShardPlan, settings: Settings, folder: Path) -> bool:
+    try:
+        note = json.loads(_note_path(folder, shard).read_text())
+        size = (folder / shard.file).stat().st_size
+    except (OSError, ValueError):
+        return False
+    same = note["fingerprint"] == shard.fingerprint(settings) and note["num_bytes"] == size
+    return same and not note["failed"]
+
+
+def _summarise(shards: list[ShardPlan], settings: Settings, folder: Path) -> records.DatasetInfo:
+    notes = [json.loads(_note_path(folder, shard).read_text()) for shard in shards]
+    recordings = {name: entry for note in notes for name, entry in note["recordings"].items()}
+    recordings = dict(sorted(recordings.items()))
+    composers: collections.Counter[str] = collections.Counter()
+    instruments: collections.Counter[str] = collections.Counter()
+    for entry in recordings.values():
+        composers[entry.get("metadata/composer", "unknown")] += entry["num_notes"]
+        instruments.update(entry["instruments"])
+    sides = json.dumps([[name, entry["split"]] for name, entry in recordings.items()])
+    return records.DatasetInfo(
+        library_version=musicnet_tf.__version__,
+        corpus=settings.dataset.name,
+        licence=settings.dataset.licence,
+        sample_rate=settings.sample_rate,
+        encoding=settings.encoding,
+        config=settings.to_dict(),
+        shards=tuple(
+            records.Shard(
+                file=shard.file,
+                split=shard.split,
+                num_excerpts=sum(entry["num_excerpts"] for entry in note["recordings"].values()),
+                num_bytes=note["num_bytes"],
+            )
+            for shard, note in zip(shards, notes, strict=True)
+        ),
+        recordings=recordings,
+        splits={split: _totals(recordings, split) for split in SPLITS},
+        composers=dict(sorted(composers.items())),
+        instruments=dict(sorted(instruments.items(), key=lambda item: int(item[0]))),
+        split_hash=hashlib.sha256(sides.encode()).hexdigest(),
+        failed={name: why for note in notes for name, why in note["failed"].items()},
+    )
+
+
+def _totals(recordings: dict[str, Any], split: Split) -> dict[str, float]:
+    chosen = [entry for entry in recordings.values() if entry["split"] == split]
+    return {
+        "recordings": len(chosen),
+        "excerpts": sum(entry["num_excerpts"] for entry in chosen),
+        "notes": sum(entry["num_notes"] for entry in chosen),
+        "hours": round(sum(entry["seconds"] for entry in chosen) / 3600, 6),
+    }
+
+
+def _remove_strangers(shards: list[ShardPlan], folder: Path) -> None:
+    """Removes the shards of an earlier run with other settings, which no `dataset_info.json` names any more."""
+    wanted = {shard.file for shard in shards}
+    for path in folder.glob("*-*-of-*.tfrecord"):
+        if path.name not in wanted:
+            path.unlink()
+            (folder / PARTS / f"{path.name}.json").unlink(missing_ok=True)
+
+
+class _Progress:
+    """A bar over finished shards. Watching files works for every runner that shares the file system."""
+
+    def __init__(self, shards: list[ShardPlan], folder: Path) -> None:
+        self._notes = [_note_path(folder, shard) for shard in shards]
+        self._before = {note: self._stamp(note) for note in self._notes}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    @staticmethod
+    def _stamp(note: Path) -> int:
+        return note.stat().st_mtime_ns if note.exists() else 0
+
+    def _watch(self) -> None:
+        with tqdm.tqdm(total=len(self._notes), unit="shard", disable=None) as bar:
+            while not self._stop.wait(0.5):
+                bar.n = sum(self._stamp(note) != self._before[note] for note in self._notes)
+                bar.refresh()
+
+
+def _beam_options() -> PipelineOptions:
+    arguments = [f"--runner={_RUNNER.value}"]
+    if _NUM_WORKERS.value > 1:
+        arguments += ["--direct_running_mode=multi_processing", f"--direct_num_workers={_NUM_WORKERS.value}"]
+    for option in _BEAM_OPTION.value:
+        arguments.append(f"--{option.lstrip('-')}")
+    return PipelineOptions(arguments)
+
+
+def main(argv: list[str]) -> int:
+    """Builds a record set from the flags; gives the exit status."""
+    if len(argv) > 1:
+        raise ConfigError(f"build_records takes flags only, got {' '.join(argv[1:])!r}")
+    encoding = _ENCODING.value
+    if encoding == "auto":
+        encoding = "flac" if records.flac_is_readable() else "pcm_s16le"
+    options = {**config.parse_overrides(_SET.value), "root": str(Path(_DATA_DIR.value).expanduser())}
+    settings = Settings(
+        config.construct(DATASETS.get(_DATASET.value), options, where=f"--dataset={_DATASET.value}"),
+        _SAMPLE_RATE.value,
+        _EXCERPT_SECONDS.value,
+        encoding,
+        _RECORDINGS_PER_SHARD.value,
+    )
+    info = build(settings, Path(_OUTPUT_DIR.value).expanduser(), _beam_options())
+    for split, totals in info.splits.items():
+        print(
+            f"{split:10s} {totals['recordings']:5.0f} recordings  {totals['excerpts']:6.0f} excerpts"
+            f"  {totals['hours']:7.2f} h  {totals['notes']:8.0f} notes"
+        )
+    for name, why in info.failed.items():
+        print(f"left out   {name}: {why}")
+    if info.failed:
+        print(f"{len(info.failed)} of {len(info.failed) + len(info.recordings)} recordings left out")
+    return 1 if info.failed and _STRICT.value else 0
+
+
+if __name__ == "__main__":
+    from musicnet_tf.bin.main import run
+
+    run("build_records")
