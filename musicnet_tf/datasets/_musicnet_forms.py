@@ -195,27 +195,24 @@ class _Interval(NamedTuple):
     data: Any = None
 
 
-_ARRAY_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")
 _HARMLESS: Mapping[tuple[str, str], Callable[..., Any]] = {
     ("intervaltree.intervaltree", "IntervalTree"): list,
     ("intervaltree.interval", "Interval"): _Interval,
     ("_codecs", "encode"): lambda text, _codec: text.encode("latin1"),  # how protocol 2 spells bytes
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
-    **{
-        (module, name): getattr(np.core.multiarray, name)
-        for module in _ARRAY_MODULES
-        for name in ("_reconstruct", "scalar")
-    },
 }
+# numpy's own rebuilders, under the names that numpy 1 and 2 pickle them by
+_ARRAY_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")
+_REBUILDERS = {"_reconstruct": np.empty(0).__reduce__()[0], "scalar": np.float64(0).__reduce__()[0]}
 
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        try:
-            return _HARMLESS[module, name]
-        except KeyError:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which labels have no need of") from None
+        allowed = _REBUILDERS.get(name) if module in _ARRAY_MODULES else _HARMLESS.get((module, name))
+        if allowed is None:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which labels have no need of")
+        return allowed
 
 
 def _load_pickled_array(file: IO[bytes]) -> np.ndarray:

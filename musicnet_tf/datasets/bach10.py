@@ -53,7 +53,7 @@ class Bach10(Dataset):
 
     stems: bool = True
     validation: tuple[str, ...] = ("04",)
-    test: tuple[str, ...] = ()
+    test: tuple[str, ...] = ("05", "06", "07", "08", "09", "10")
 
     def recordings(self) -> list[Recording]:
         items = sorted(self._items(), key=lambda item: item.id)
