@@ -60,6 +60,16 @@ def read_musicnet_csv(path: str | Path, sample_rate: int = 44100) -> Notes:
     return Notes(start / sample_rate, end / sample_rate, pitch, None, instrument - 1, **optional)  # type: ignore[arg-type]
 
 
+def is_musicnet_csv(path: str | Path) -> bool:
+    """Whether a file's first line names MusicNet's columns."""
+    try:
+        with Path(path).open("rb") as file:
+            first = file.readline(400).decode("utf-8-sig", "replace")
+    except OSError:
+        return False
+    return set(MUSICNET_COLUMNS[:4]) <= {name.strip() for name in first.split(",")}
+
+
 def format_musicnet_csv(notes: Notes, sample_rate: int = 44100) -> str:
     """The text that `read_musicnet_csv` reads back to the same notes, times rounded to samples.
 

@@ -13,9 +13,17 @@ Titles are compared without accents, case and punctuation: `Op. 64, No. 5` equal
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import functools
 import re
 import unicodedata
+from pathlib import Path
+
+from musicnet_tf.errors import DatasetError
+
+METADATA = "musicnet_metadata.csv"
+_METADATA_COLUMNS = ("composer", "composition", "movement", "ensemble", "catalog_name", "seconds")
 
 PIANO_COMPOSERS: dict[str, tuple[str, ...]] = {
     "Albéniz": (),
@@ -148,6 +156,24 @@ def composer_in(text: str) -> str:
             return name
     parts = [part.strip() for part in text.split(",")]
     return f"{parts[1]} {parts[0]}" if len(parts) >= 3 and parts[0] and parts[1] else ""
+
+
+@functools.lru_cache(maxsize=256)
+def read_metadata(folder: Path) -> dict[str, dict[str, str]]:
+    """Id → composer, composition, movement, ensemble … from a folder's `musicnet_metadata.csv`; empty without one.
+
+    Raises:
+        DatasetError: where the file is there and is something else.
+    """
+    path = folder / METADATA
+    if not path.is_file():
+        return {}
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file))
+        return {row["id"]: {key: row[key] or "" for key in _METADATA_COLUMNS} for row in rows}
+    except (OSError, UnicodeError, csv.Error, KeyError) as error:
+        raise DatasetError(f"{path}: not MusicNet's metadata ({error!r}); fetch it again") from error
 
 
 def normalise(text: str) -> str:

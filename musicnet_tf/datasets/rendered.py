@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import functools
 import hashlib
 import re
@@ -18,7 +17,6 @@ from musicnet_tf.errors import DatasetError, ScoreError
 from musicnet_tf.events import UNKNOWN, Notes
 from musicnet_tf.registry import DATASETS
 
-_METADATA = "musicnet_metadata.csv"
 _SUFFIXES = (".csv", ".mid", ".midi")
 _KEYBOARDS = range(8)
 _VELOCITY_RANGE = (45, 105)
@@ -118,7 +116,7 @@ class Rendered(Dataset):
         found = {"id": _identifier(name), "score": str(relative)}
         above = [folder for folder in path.parents if folder == self.root or self.root in folder.parents]
         for folder in above:
-            row = _metadata(folder).get(path.stem)
+            row = works.read_metadata(folder).get(path.stem)
             if row:
                 return {**found, **row}
         named = next((text for text in (path.stem, str(relative.parent)) if works.composer_in(text)), name)
@@ -171,24 +169,8 @@ def _read(path: Path) -> Notes:
     return scores.read(path)
 
 
-@functools.lru_cache(maxsize=64)
-def _metadata(folder: Path) -> dict[str, dict[str, str]]:
-    """Id → composer, composition, movement, ensemble … of a folder's MusicNet metadata; empty without one."""
-    path = folder / _METADATA
-    if not path.is_file():
-        return {}
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    if not rows or not {"id", "composer", "composition", "movement", "ensemble"} <= set(rows[0]):
-        raise DatasetError(f"{path}: not MusicNet's metadata (no id, composer, composition, movement, ensemble)")
-    return {row.pop("id"): row for row in rows}
-
-
 def _is_score(path: Path) -> bool:
-    if path.suffix.lower() != ".csv":
-        return True
-    with path.open("rb") as file:
-        return set(scores.MUSICNET_COLUMNS[:4]) <= set(file.readline(200).decode("utf-8", "replace").strip().split(","))
+    return path.suffix.lower() != ".csv" or scores.is_musicnet_csv(path)
 
 
 def _identifier(name: str) -> str:
