@@ -87,9 +87,10 @@ latest-venv:
 	$(call create_venv,$(LATEST))
 	@$(LATEST)/bin/python $(PIP) 'tensorflow>=2.21,<2.22' --editable '.[beam,serving,dev]'
 
-# Needs uv. The lock holds wheels for Linux on x86-64; Python 3.12 takes the same versions as 3.11.
-lock: ## Resolve requirements.in into requirements.lock anew, newer versions where it allows them.
-	uv pip compile --no-config --upgrade --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+# Needs uv. The lock is for Linux on x86-64; Python 3.12 takes the same versions as 3.11. UPGRADE=1 renews all that
+# requirements.in leaves open.
+lock: ## Resolve requirements.in into requirements.lock.
+	uv pip compile --no-config $(if $(UPGRADE),--upgrade) --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
 		--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' \
 		--quiet requirements.in --output-file requirements.lock
 

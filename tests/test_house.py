@@ -169,4 +169,4 @@ def test_a_config_is_named_after_what_it_trains(path):
     task, model = config["task"]["name"], config["model"]["name"]
     assert task in TASKS.names()
     assert model in MODELS.names()
-    assert path.stem == "tiny" or path.stem.startswith(f"{task}_{model}_")
+    assert path.stem == "tiny" or path.stem.startswith(f"{task}_{model}")
