@@ -164,6 +164,13 @@ def test_other_performances_follow_a_held_out_work(tmp_path: Path) -> None:
     assert [r.split for r in MusicNet(root=tmp_path).recordings()] == ["test", "validation", "train"]
 
 
+def test_a_delay_moves_every_note(tmp_path: Path) -> None:
+    write_folders(tmp_path, ("1000",))
+    dataset = MusicNet(root=tmp_path, delay=-0.25)
+    notes = dataset.load_notes(dataset.recordings()[0])
+    assert notes.intervals().tolist() == [[-0.25, 0.75], [0.25, 0.5], [0.25, 0.75]]
+
+
 def test_the_test_folder_is_test_whatever_its_ids(tmp_path: Path) -> None:
     write_folders(tmp_path, ("1000", "1001"))
     for kind, suffix in (("data", "wav"), ("labels", "csv")):

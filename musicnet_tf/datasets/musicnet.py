@@ -35,6 +35,9 @@ class MusicNet(Dataset):
         validation: ids kept from training, to choose thresholds on.
         test: ids set apart, beside those in `test_data/`.
         trust_pickle: whether the npz form, whose labels are pickled Python objects, may be read.
+        delay: seconds by which the sound comes later than the published labels say, added to every note; nothing is
+            added by default. On 360 isolated onsets of its piano recordings the sound is about 0.027 s *early*,
+            near the half window (0.023 s) of the spectrogram by which the scores were aligned.
     """
 
     description: ClassVar[str] = "330 recordings of chamber music in 11 instruments, labels aligned from scores"
@@ -44,6 +47,7 @@ class MusicNet(Dataset):
     validation: tuple[str, ...] = ("2227", "2231", "2247")
     test: tuple[str, ...] = EXTENDED_TEST
     trust_pickle: bool = False
+    delay: float = 0.0
 
     def recordings(self) -> list[Recording]:
         form = self._form()
@@ -63,7 +67,7 @@ class MusicNet(Dataset):
         return self._form().load_audio(recording.id, sample_rate)
 
     def load_notes(self, recording: Recording) -> Notes:
-        return self._form().load_notes(recording.id)
+        return self._form().load_notes(recording.id).shift(self.delay)
 
     def _form(self) -> _musicnet_forms.Form:
         return _musicnet_forms.detect(self.root, trust_pickle=self.trust_pickle)
