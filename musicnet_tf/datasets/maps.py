@@ -51,7 +51,7 @@ class Maps(Dataset):
         return audio.load(_layout.need_audio(self._label(recording), recording.id), sample_rate)
 
     def load_notes(self, recording: Recording) -> Notes:
-        delay = self.delay.get(recording.metadata["instrument"], 0.0)
+        delay = self.delay.get(recording.id.rpartition("_")[2], 0.0)
         return scores.read_maps_tsv(self._label(recording)).shift(delay)
 
     def _recording(self, stem: str) -> Recording:
