@@ -42,6 +42,10 @@ def main(argv):
         raise KeyboardInterrupt
     if word == "fault":
         raise ZeroDivisionError("ours")
+    if word == "beam":
+        raise ModuleNotFoundError("No module named 'apache_beam.io'", name="apache_beam.io")
+    if word == "typo":
+        import no_such_module
     if word == "three":
         return 3
     for _ in range(_TIMES.value):
@@ -140,6 +144,13 @@ def test_an_error_of_ours_is_one_line_and_status_1(musicnet):
     assert musicnet("say_again", "audio", "--output_dir=o") == expected
 
 
+def test_a_missing_extra_is_named(musicnet):
+    outcome = musicnet("say_again", "beam", "--output_dir=o")
+    assert outcome == (1, "", "musicnet say_again: error: needs apache_beam: pip install 'musicnet_tf[beam]'\n")
+    with pytest.raises(ModuleNotFoundError, match="no_such_module"):
+        musicnet("say_again", "typo", "--output_dir=o")
+
+
 def test_status_of_the_verb_is_kept(musicnet):
     assert musicnet("say_again", "three", "--output_dir=o").status == 3
 
@@ -196,4 +207,5 @@ assert "tensorflow" not in sys.modules, "tensorflow was imported for --help"
 """
     outcome = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert outcome.returncode == 0, outcome.stderr
+    assert "Flags:" in outcome.stdout
     assert f"musicnet {verb}" in outcome.stdout

@@ -27,6 +27,9 @@ USAGE_ERROR = 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
 BROKEN_PIPE = 141  # 128 + SIGPIPE
 
+# What an extra of the package brings, by the module that is missed without it.
+EXTRAS = {"apache_beam": "beam", "tensorflow_io": "tfio", "tensorflow_serving": "serving", "grpc": "serving"}
+
 HELP = {"--help", "-help", "-h", "--helpshort", "--helpfull"}
 
 
@@ -68,6 +71,12 @@ def _dispatch(args: list[str]) -> int:
         return _run(importlib.import_module(f"musicnet_tf.bin.{verb}"), verb, rest)
     except MusicNetError as error:
         _complain(f"musicnet {verb}", error)
+        return 1
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in EXTRAS:
+            raise
+        _complain(f"musicnet {verb}", f"needs {missing}: pip install 'musicnet_tf[{EXTRAS[missing]}]'")
         return 1
     except (app.UsageError, flags.Error) as error:
         _complain(f"musicnet {verb}", f"{_help.usage_error(error)} (see: musicnet {verb} --help)")
