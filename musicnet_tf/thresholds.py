@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,8 +20,10 @@ from musicnet_tf.metrics import frames
 from musicnet_tf.metrics import notes as note_metrics
 from musicnet_tf.models import ModelSpec
 
-COARSE = np.arange(1, 10) / 10
-FINE = np.arange(-8, 9, 2) / 100
+COARSE = (0.1, 0.3, 0.5, 0.7, 0.9)
+STEPS = ((-0.15, -0.1, -0.05, 0.05, 0.1, 0.15), (-0.03, -0.02, -0.01, 0.01, 0.02, 0.03))
+MAX_ROUNDS = 3
+CRITERIA = ("onset", "onset_offset")
 MIN_DURATIONS = (0.0, 0.02, 0.03, 0.05, 0.08)
 
 
@@ -78,25 +81,37 @@ class Heard(NamedTuple):
 
 
 def search_thresholds(heard: Sequence[Heard], spec: ModelSpec, start: NoteDecoding) -> Thresholds:
-    """One parameter at a time, coarse and then fine, by means over the pieces.
+    """A coarse grid over all thresholds at once, then finer steps in one at a time, by means over the pieces.
 
-    With an onset head, `onset_threshold` is chosen for the best onset F1, `frame_threshold` for the
-    best onset + offset F1, and `onset_threshold` once more, for a note must also outlast
-    `min_duration`. Without one, notes begin where `frame` rises, and its threshold is chosen for onset
-    F1. Then `min_duration`, for onset F1. Equally good values: the one nearest to `start`'s.
+    With an onset head the grid maximises onset F1 + (onset + offset) F1, for a note is lost as well by a
+    `frame_threshold` that it does not outlast as by an `onset_threshold` that it does not reach. Then
+    `onset_threshold` is refined for onset F1 and `frame_threshold` for onset + offset F1, in turn until
+    neither moves. Without an onset head, notes begin where `frame` rises, and its threshold is chosen for
+    onset F1. At last `min_duration`, for onset F1. Of equally good values the one nearest to the value so
+    far is kept.
     """
     search = _Search(heard, spec)
-    best = start
     if "onset" in spec.heads:
-        best = search.refine(best, "onset_threshold", "onset")
-        best = search.refine(best, "frame_threshold", "onset_offset")
-        best = search.refine(best, "onset_threshold", "onset")
+        names = {"onset_threshold": ("onset",), "frame_threshold": ("onset_offset",)}
     else:
-        best = search.refine(best, "frame_threshold", "onset")
-    best = search.best(best, "min_duration", MIN_DURATIONS, "onset")
+        names = {"frame_threshold": ("onset",)}
+    best = search.grid(start, list(names), tuple(criterion for criteria in names.values() for criterion in criteria))
+    for _ in range(MAX_ROUNDS):
+        before = best
+        for name, criteria in names.items():
+            best = search.refine(best, name, criteria)
+        if best == before:
+            break
+    best = search.best([best, *_varied(best, "min_duration", MIN_DURATIONS)], ("onset",), "min_duration")
     posteriorgram, frame_f1 = search.posteriorgram_threshold()
     means = {f"{name}/f1": search.f1(best, name) for name in ("onset", "onset_offset")}
     return Thresholds(decoder=best, posteriorgram=posteriorgram, scores={**means, "posteriorgram/f1": frame_f1})
+
+
+def _varied(params: NoteDecoding, name: str, values: Iterable[float]) -> list[NoteDecoding]:
+    """The parameters with other values of one of them, nearest first."""
+    now = getattr(params, name)
+    return [params.model_copy(update={name: float(v)}) for v in sorted(values, key=lambda value: abs(value - now))]
 
 
 class _Search:
@@ -106,32 +121,39 @@ class _Search:
         self._heard = heard
         self._clock = windowing.recording_clock(spec)
         self._first_pitch = spec.heads["frame"].first_pitch
-        self._known: dict[tuple[NoteDecoding, str], float] = {}
+        self._known: dict[NoteDecoding, dict[str, float]] = {}
 
     def f1(self, params: NoteDecoding, criterion: str) -> float:
-        key = (params, criterion)
-        if key not in self._known:
-            self._known[key] = float(np.mean([self._piece_f1(h, params, criterion) for h in self._heard]))
-        return self._known[key]
+        """Mean over the pieces."""
+        if params not in self._known:
+            rows = [self._piece_f1(heard, params) for heard in self._heard]
+            self._known[params] = {name: float(np.mean([row[name] for row in rows])) for name in CRITERIA}
+        return self._known[params][criterion]
 
-    def _piece_f1(self, heard: Heard, params: NoteDecoding, criterion: str) -> float:
+    def _piece_f1(self, heard: Heard, params: NoteDecoding) -> dict[str, float]:
         estimate = decode(heard.heads, self._clock, params, self._first_pitch)
-        return note_metrics.score(heard.notes, estimate, (criterion,))[f"{criterion}/f1"]
+        scores = note_metrics.score(heard.notes, estimate, CRITERIA)
+        return {name: scores[f"{name}/f1"] for name in CRITERIA}
 
-    def refine(self, params: NoteDecoding, name: str, criterion: str) -> NoteDecoding:
-        """The best of a coarse grid, then of a fine one about it."""
-        params = self.best(params, name, COARSE, criterion)
-        fine = np.round(getattr(params, name) + FINE, 4)
-        return self.best(params, name, fine[(fine > 0) & (fine < 1)], criterion)
+    def grid(self, start: NoteDecoding, names: Sequence[str], criteria: Sequence[str]) -> NoteDecoding:
+        """The best of `start` and every combination of coarse values."""
+        candidates = [start]
+        for values in itertools.product(COARSE, repeat=len(names)):
+            candidates.append(start.model_copy(update=dict(zip(names, values, strict=True))))
+        return self.best(candidates, criteria, "coarse grid")
 
-    def best(self, params: NoteDecoding, name: str, values: Iterable[float], criterion: str) -> NoteDecoding:
-        now = getattr(params, name)
-        candidates = sorted({now, *map(float, values)}, key=lambda value: abs(value - now))
-        progress = tqdm(candidates, desc=name, unit="setting", disable=None)
-        return max((params.model_copy(update={name: v}) for v in progress), key=self._by(criterion))
+    def refine(self, params: NoteDecoding, name: str, criteria: Sequence[str]) -> NoteDecoding:
+        """The best of two ever smaller neighbourhoods in one parameter."""
+        for steps in STEPS:
+            values = np.round(getattr(params, name) + np.array(steps), 4)
+            candidates = _varied(params, name, values[(values > 0) & (values < 1)])
+            params = self.best([params, *candidates], criteria, name)
+        return params
 
-    def _by(self, criterion: str) -> Callable[[NoteDecoding], float]:
-        return lambda params: self.f1(params, criterion)
+    def best(self, candidates: Sequence[NoteDecoding], criteria: Sequence[str], what: str) -> NoteDecoding:
+        """The first of those with the highest sum of mean F1."""
+        progress = tqdm(candidates, desc=what, unit="setting", disable=None)
+        return max(progress, key=lambda params: sum(self.f1(params, criterion) for criterion in criteria))
 
     def posteriorgram_threshold(self) -> tuple[float, float]:
         """The threshold of best mean frame F1, and that F1."""

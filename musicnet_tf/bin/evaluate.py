@@ -63,7 +63,7 @@ def main(argv: list[str]) -> int:
     _check_usage(argv)
     if _OUTPUT_DIR.value:
         files.make_folder(_OUTPUT_DIR.value)  # before the work, not after it
-    if _ESTIMATES.value:
+    if _ESTIMATES.value and _REFERENCES.value:
         from musicnet_tf import evaluation
 
         return _show(evaluation.evaluate_estimates(_ESTIMATES.value, _REFERENCES.value))
@@ -86,12 +86,14 @@ def _check_usage(argv: list[str]) -> None:
 def _with_model() -> int:
     from musicnet_tf.registry import DATASETS
 
-    dataset: Dataset = DATASETS.get(_DATASET.value)(root=Path(_DATA_DIR.value or "."))
+    dataset: Dataset = DATASETS.get(_DATASET.value or "")(root=Path(_DATA_DIR.value or "."))
     if _WRITE_MANIFEST.value and not (_model_folder() / FILENAME).is_file():
         raise ModelError(f"{_MODEL.value}: no folder with a {FILENAME}; --write_manifest needs one")
-    from musicnet_tf import evaluation, inference
+    from musicnet_tf import evaluation
 
     evaluation.select(dataset, _SPLIT.value, _RECORDINGS.value)  # a wrong name is told before the model loads
+    from musicnet_tf import inference
+
     predictor = inference.load(_MODEL.value)
     return _choose(predictor, dataset) if _CHOOSE.value else _score(predictor, dataset)
 

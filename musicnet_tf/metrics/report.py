@@ -109,7 +109,7 @@ class Report:
         figure = Figure(figsize=(11 if self.curves else 7, height), layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.subplots(1, 2 if self.curves else 1, squeeze=False)[0]
-        self._draw_bars(axes[0])
+        self._draw_bars(axes[0])  # its legend is the figure's, and takes what is drawn so far
         if self.curves:
             self._draw_curves(axes[1])
         return figure
@@ -124,7 +124,7 @@ class Report:
         axes.set(xlim=(0, 1), xlabel="F1")
         axes.set_yticks(rows, names)
         axes.invert_yaxis()
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2, frameon=False)
+        axes.figure.legend(loc="outside lower left", ncols=2, frameon=False)
 
     def _draw_curves(self, axes: Any) -> None:
         for name, curve in self.curves.items():
