@@ -163,7 +163,12 @@ def _from_records(path: Path) -> Iterator[Labelled]:
     from musicnet_tf import records  # imports TensorFlow
 
     for known, notes in records.read_notes(path):
-        yield _labelled(notes, {**known.get("metadata", {}), "seconds": known["seconds"]})
+        yield _labelled(notes, {**_metadata_of(known), "seconds": known["seconds"]})
+
+
+def _metadata_of(known: dict[str, Any]) -> dict[str, Any]:
+    prefix = "metadata/"
+    return {key.removeprefix(prefix): value for key, value in known.items() if key.startswith(prefix)}
 
 
 def _labelled(notes: Notes, known: dict[str, Any]) -> Labelled:
