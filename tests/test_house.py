@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -170,3 +171,13 @@ def test_a_config_is_named_after_what_it_trains(path):
     assert task in TASKS.names()
     assert model in MODELS.names()
     assert path.stem == "tiny" or path.stem.startswith(f"{task}_{model}")
+
+
+def test_the_layout_in_build_md_is_the_tree():
+    text = (ROOT / "BUILD.md").read_text(encoding="utf-8")
+    rooms = re.findall(r"^\| `([\w./]+)` \|", text, re.MULTILINE)
+    assert [room for room in rooms if not (ROOT / room).exists()] == []
+    here = [p for p in [*LIBRARY.iterdir(), *ROOT.iterdir()] if p.suffix == ".py" or any(p.glob("*.py"))]
+    here = [p for p in here if p.name not in {"__init__.py", "setup.py"} and p != LIBRARY and p.name[0] != "."]
+    named_rooms = {named(p) + ("/" if p.is_dir() else "") for p in here}
+    assert named_rooms - set(rooms) == set(), "give each a line in BUILD.md"
