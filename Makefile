@@ -13,10 +13,10 @@ LATEST := .venv-latest
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed.lock
 
-AUDIO ?= examples/bach_bwv866_fugue.ogg
-OUT ?= out
-MODEL ?=
-FORMATS ?=
+AUDIO = examples/bach_bwv866_fugue.ogg
+OUT = out
+MODEL =
+FORMATS =
 PYTEST_ARGS ?=
 
 export AUDIO OUT MODEL FORMATS
