@@ -26,6 +26,7 @@ _LOUDNESS = colors.ListedColormap(cm.magma_r(np.linspace(0.22, 0.92, 256)))  # t
 _SECONDS_A_ROW = (5, 10, 15, 20, 30, 60, 120, 180, 300, 600, 900, 1200, 1800, 3600, 7200)
 _SECONDS_A_TICK = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600)
 _MAX_COLUMNS = 4000
+_MAX_TITLE = 80
 _NAMES = ("C", "C♯", "D", "D♯", "E", "F", "F♯", "G", "G♯", "A", "A♯", "B")
 
 
@@ -191,11 +192,11 @@ def _plain(ax: Axes) -> None:
 def _draw(ax: Axes, notes: Notes, start: float, stop: float) -> None:
     """Notes as bars, the loud ones on top; the shortest is still a pixel wide."""
     notes = notes.within(start, stop)
-    notes = notes[np.argsort(notes.velocity, kind="stable")]
+    order = np.argsort(notes.velocity, kind="stable")
     known = notes.velocity != UNKNOWN
     face = np.where(known[:, None], _LOUDNESS(notes.velocity / 127), colors.to_rgba(_UNKNOWN_VELOCITY))
     bars = _rectangles(notes, inset=0.1, min_width=(stop - start) / 1000)
-    ax.add_collection(PolyCollection(list(bars), facecolors=face, linewidths=0, zorder=3))
+    ax.add_collection(PolyCollection(list(bars[order]), facecolors=face[order], linewidths=0, zorder=3))
 
 
 def _outline(ax: Axes, notes: Notes, color: str) -> None:
@@ -220,7 +221,8 @@ def _pooled(frame: np.ndarray) -> np.ndarray:
 
 
 def _heading(ax: Axes, title: str) -> None:
-    # A file's name may hold $, which would start mathematics.
+    # A file's name may be long, and may hold $, which would start mathematics.
+    title = title if len(title) <= _MAX_TITLE else f"{title[: _MAX_TITLE - 1]}…"
     ax.set_title(title.replace("$", r"\$"), loc="left", fontsize=12, fontweight="bold", color=_INK)
 
 

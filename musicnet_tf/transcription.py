@@ -19,25 +19,9 @@ from musicnet_tf.manifest import Manifest
 from musicnet_tf.models import HeadSpec
 from musicnet_tf.writers import FORMATS, PosteriorgramSpool, Transcript
 
-AUDIO_SUFFIXES = frozenset(
-    [
-        ".aac",
-        ".aif",
-        ".aiff",
-        ".au",
-        ".flac",
-        ".m4a",
-        ".mka",
-        ".mp3",
-        ".mp4",
-        ".oga",
-        ".ogg",
-        ".opus",
-        ".wav",
-        ".wave",
-        ".webm",
-        ".wma",
-    ]
+AUDIO_SUFFIXES = (
+    *(".aac", ".aif", ".aiff", ".au", ".flac", ".m4a", ".mka", ".mp3"),
+    *(".mp4", ".oga", ".ogg", ".opus", ".wav", ".wave", ".webm", ".wma"),
 )
 """What counts as audio in a folder. A file that is named may have any suffix."""
 

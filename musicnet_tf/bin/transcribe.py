@@ -23,16 +23,22 @@ if TYPE_CHECKING:
     from musicnet_tf import transcription
 
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", "out", "Folder for the outputs; made if need be.")
-_FORMATS = flags.DEFINE_list(
-    "formats", ["midi", "csv", "png"], "Any of midi, csv, jams, npz, png, with commas between."
-)
+_FORMATS = flags.DEFINE_list("formats", ["midi", "csv", "png"], "Any of midi, csv, jams, npz, png.")
 _MODEL = flags.DEFINE_string("model", None, "A shipped model's name (`musicnet list`), or a run's or export's folder.")
 _SKIP_EXISTING = flags.DEFINE_bool("skip_existing", False, "Leave recordings alone whose outputs are all there.")
 _ONSET_THRESHOLD = flags.DEFINE_float(
-    "onset_threshold", None, "Least onset activation that starts a note, up to 1; higher finds fewer notes."
+    "onset_threshold",
+    None,
+    "Least onset activation that starts a note, up to 1; higher finds fewer notes.",
+    lower_bound=0.0,
+    upper_bound=1.0,
 )
 _FRAME_THRESHOLD = flags.DEFINE_float(
-    "frame_threshold", None, "Least activation with which a note sounds, up to 1; higher makes notes shorter."
+    "frame_threshold",
+    None,
+    "Least activation with which a note sounds, up to 1; higher makes notes shorter.",
+    lower_bound=0.0,
+    upper_bound=1.0,
 )
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", None, "Windows that the model hears at once.", lower_bound=1)
 
