@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from tqdm import tqdm
@@ -14,7 +13,6 @@ from musicnet_tf.datasets import Dataset, Recording
 from musicnet_tf.decode.notes import decode
 from musicnet_tf.errors import DatasetError, ModelError, MusicNetError
 from musicnet_tf.events import Notes
-from musicnet_tf.manifest import Manifest
 from musicnet_tf.metrics import frames
 from musicnet_tf.metrics import notes as note_metrics
 from musicnet_tf.metrics import protocol as musicnet_protocol
@@ -22,17 +20,7 @@ from musicnet_tf.metrics.report import Report
 from musicnet_tf.models import ModelSpec
 from musicnet_tf.registry import nearest
 from musicnet_tf.thresholds import Heard, Thresholds, search_thresholds
-
-
-class Predictor(Protocol):
-    """A model that can be run: what `musicnet_tf.inference.load` gives."""
-
-    @property
-    def manifest(self) -> Manifest: ...
-
-    def __call__(self, windows: np.ndarray) -> Mapping[str, np.ndarray]:
-        """Float32 `(batch, window_length)` → head → activations `(batch, frames, classes)`."""
-        ...
+from musicnet_tf.transcription import Predictor
 
 
 def select(dataset: Dataset, split: str, ids: Sequence[str] | None = None) -> list[Recording]:
@@ -60,11 +48,9 @@ def listen(predictor: Predictor, dataset: Dataset, recording: Recording) -> Hear
 
     Raises:
         AudioError, ScoreError: where the recording or its labels cannot be read.
-        ModelError: where the model has no head `frame`.
+        ModelError: where the model does not give what its manifest promises.
     """
     spec = predictor.manifest.geometry
-    if "frame" not in spec.heads:
-        raise ModelError(f"model {predictor.manifest.name!r} has no head 'frame', only {', '.join(spec.heads)}")
     notes = dataset.load_notes(recording)
     audio = dataset.load_audio(recording, spec.clock.sample_rate)
     heads = windowing.posteriorgram(audio, spec, predictor)
@@ -99,14 +85,16 @@ def evaluate_model(
 
     Raises:
         DatasetError: where nothing is selected, or nothing of it could be read.
+        ModelError: where the model does not transcribe notes.
     """
-    thresholds = thresholds or Thresholds.of(predictor.manifest)
+    own = Thresholds.of(predictor.manifest)  # also where others are given: it refuses a model of no notes
+    thresholds = thresholds or own
     protocol = protocol or musicnet_protocol.Protocol()
     chosen = select(dataset, split, recordings)
     report = Report(
         settings={
             "model": predictor.manifest.name,
-            "dataset": dataset.name,
+            "dataset": dataset.model_dump(mode="json"),
             "split": split,
             "thresholds": thresholds.model_dump(mode="json"),
             "protocol": {"convention": protocol.convention, "window_length": protocol.window_length},
@@ -276,9 +264,15 @@ def choose_thresholds(
 
     Raises:
         DatasetError: where nothing is selected.
+        AudioError, ScoreError: where a recording or its labels cannot be read.
+        ModelError: where the model does not transcribe notes.
     """
     chosen = select(dataset, split, recordings)
     heard = [listen(predictor, dataset, r) for r in tqdm(chosen, desc="listen", unit="piece", disable=None)]
     found = search_thresholds(heard, predictor.manifest.geometry, Thresholds.of(predictor.manifest).decoder)
-    where = {"dataset": dataset.name, "split": split, "recordings": [h.id for h in heard]}
+    where = {
+        "dataset": dataset.model_dump(mode="json", exclude={"root"}),
+        "split": split,
+        "recordings": [h.id for h in heard],
+    }
     return found.model_copy(update={"chosen_on": where})

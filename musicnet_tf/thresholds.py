@@ -19,6 +19,7 @@ from musicnet_tf.manifest import Manifest
 from musicnet_tf.metrics import frames
 from musicnet_tf.metrics import notes as note_metrics
 from musicnet_tf.models import ModelSpec
+from musicnet_tf.transcription import decoding_of
 
 COARSE = (0.1, 0.3, 0.5, 0.7, 0.9)
 STEPS = ((-0.15, -0.1, -0.05, 0.05, 0.1, 0.15), (-0.03, -0.02, -0.01, 0.01, 0.02, 0.03))
@@ -50,12 +51,9 @@ class Thresholds(pydantic.BaseModel):
         """Those of a manifest, which holds none for the posteriorgram: the decoder's serves.
 
         Raises:
-            ModelError: where its decoder has parameters that no note decoder knows.
+            ModelError: where the model does not transcribe notes.
         """
-        try:
-            decoder = NoteDecoding.model_validate(manifest.decoder)
-        except pydantic.ValidationError as error:
-            raise ModelError(f"model {manifest.name!r}: its manifest's decoder is not one of notes: {error}") from error
+        decoder = decoding_of(manifest)
         return cls(decoder=decoder, posteriorgram=decoder.frame_threshold)
 
     @classmethod

@@ -33,6 +33,9 @@ THRESHOLDS_NAME = "thresholds.json"
 _MODEL = flags.DEFINE_string("model", None, "Name of a shipped model, or folder of a trained or exported one.")
 _DATASET = flags.DEFINE_string("dataset", None, "Corpus to score the model on, as in `musicnet list`.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder that holds the corpus.")
+_SET = flags.DEFINE_multi_string(
+    "set", [], "Sets a field of the corpus, such as delay={ENSTDkAm: 0.03} of maps; may be given again."
+)
 _SPLIT = flags.DEFINE_enum("split", "validation", [*SPLITS, "all"], "Part of the corpus.")
 _RECORDINGS = flags.DEFINE_list("recordings", [], "Only these recordings of the split.")
 _ESTIMATES = flags.DEFINE_string("estimates", None, "Folder of transcriptions, paired with --references by name.")
@@ -84,9 +87,7 @@ def _check_usage(argv: list[str]) -> None:
 
 
 def _with_model() -> int:
-    from musicnet_tf.registry import DATASETS
-
-    dataset: Dataset = DATASETS.get(_DATASET.value or "")(root=Path(_DATA_DIR.value or "."))
+    dataset = _corpus()
     if _WRITE_MANIFEST.value and not (_model_folder() / FILENAME).is_file():
         raise ModelError(f"{_MODEL.value}: no folder with a {FILENAME}; --write_manifest needs one")
     from musicnet_tf import evaluation
@@ -96,6 +97,18 @@ def _with_model() -> int:
 
     predictor = inference.load(_MODEL.value)
     return _choose(predictor, dataset) if _CHOOSE.value else _score(predictor, dataset)
+
+
+def _corpus() -> Dataset:
+    from musicnet_tf.registry import DATASETS
+
+    name = _DATASET.value or ""
+    corpus, root = DATASETS.get(name), Path(_DATA_DIR.value or ".")
+    if not _SET.value:
+        return corpus(root=root)
+    from musicnet_tf import config  # brings TensorFlow
+
+    return config.construct(corpus, {**config.parse_overrides(_SET.value), "root": root}, where=f"corpus {name!r}")
 
 
 def _choose(predictor: Predictor, dataset: Dataset) -> int:
