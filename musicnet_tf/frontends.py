@@ -123,6 +123,20 @@ class LogFrequencySpectrogram(keras.layers.Layer):
         return {**config, **{name: getattr(self, name) for name in names}}
 
 
+class UnitPower(keras.layers.Layer):
+    """Each window `(batch, samples)` scaled to a root mean square of 1; silence stays silence."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{**kwargs, "dtype": "float32"})
+
+    def call(self, audio: Any) -> Any:
+        """`(batch, samples)` → `(batch, samples)`."""
+        return audio / ops.sqrt(ops.mean(ops.square(audio), axis=-1, keepdims=True) + 1e-8)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return input_shape
+
+
 class MagnitudeSpectrum(keras.layers.Layer):
     """|DFT|² of one whole window, as in the MusicNet paper's linear models (its sections 4.2 and 5).
 

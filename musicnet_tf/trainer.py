@@ -174,8 +174,8 @@ def describe(experiment: Experiment, network: keras.Model, scores: dict[str, dic
     )
 
 
-def load_run(run: str | Path) -> tuple[Manifest, keras.Model]:
-    """The manifest and the network, with its best weights, of a run or shipped model.
+def load_run(run: str | Path) -> tuple[Manifest, Experiment, keras.Model]:
+    """The manifest, the experiment and the network, with its best weights, of a run or shipped model.
 
     Raises:
         ModelError: where weights are missing or do not fit.
@@ -188,7 +188,7 @@ def load_run(run: str | Path) -> tuple[Manifest, keras.Model]:
         network.load_weights(run / WEIGHTS)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"{run / WEIGHTS}: missing, damaged or of another model ({error})") from error
-    return manifest, network
+    return manifest, experiment, network
 
 
 def _claim(run: Path, experiment: Experiment) -> None:

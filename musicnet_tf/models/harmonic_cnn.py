@@ -49,7 +49,7 @@ class HarmonicCnn(Model):
     The idea that one small network, shared by all pitches, suffices once it sees each pitch's harmonics
     is HPPNet's (Wei et al., ISMIR 2022) and, by stacking, Basic Pitch's (Bittner et al., ICASSP 2022). Time
     context comes from dilation, so that any length of audio may be cut into windows and put together
-    again exactly. Trainable parameters with the defaults: 115,491.
+    again exactly. Trainable parameters with the defaults: 78,893.
 
     Attributes:
         sample_rate: of the waveform that it takes.
