@@ -73,7 +73,7 @@ class Work:
         composer: surname.
         keys: a title names the work if it holds all words of any of these, catalogue numbers among them.
         movement: number of the movement, or None where the whole work is held out.
-        movement_name: a word by which the movement is told apart from all others of the work.
+        movement_name: a word by which the movement is known under another number too.
     """
 
     reason: str
@@ -122,7 +122,7 @@ def held_out_reason(composer: str, title: str, movement: str = "", solo_piano: b
     Args:
         composer: name in any usual order and spelling, or empty where unknown.
         title: composition and catalogue number as far as known; a file name serves too.
-        movement: such as `3. Menuetto`. Where unknown, any movement of a held-out work is refused.
+        movement: such as `3. Menuetto`. Without a number, any movement of a held-out work is refused.
         solo_piano: whether it is for piano alone. Leave it True where unknown.
     """
     names = set(normalise(composer).split())
@@ -192,10 +192,19 @@ def _spellings(name: str) -> set[str]:
 
 
 def _is_movement(work: Work, movement: str) -> bool:
-    words = normalise(movement).split()
-    if work.movement is None or not words:
+    """Whether it is, or may be, the movement held out: names of movements have too many spellings to clear one."""
+    number = _movement_number(movement)
+    if work.movement is None or number is None or number == work.movement:
         return True
-    number = re.match(r"\s*(\d+)", movement)
-    if work.movement_name and work.movement_name in words:
-        return True
-    return int(number[1]) == work.movement if number else not work.movement_name
+    return bool(work.movement_name) and work.movement_name in normalise(movement).split()
+
+
+_ROMAN = ("i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix", "x")
+
+
+def _movement_number(movement: str) -> int | None:
+    """The number that a movement's name begins with, Arabic or Roman."""
+    first = (normalise(movement).split() or [""])[0]
+    if first in _ROMAN:
+        return _ROMAN.index(first) + 1
+    return int(first) if first.isdigit() else None
