@@ -1,0 +1,178 @@
+"""Training on real records: learns, resumes with the same curve, and each known trap has its cure."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from musicnet_tf import config, inference, input_pipeline, trainer
+from musicnet_tf.errors import ConfigError, ModelError
+
+ROOT = Path(__file__).parents[1]
+TINY = ROOT / "configs/tiny.yaml"
+
+
+@pytest.fixture
+def tiny(tiny_records: Path):
+    def load(*overrides: str) -> config.Experiment:
+        return config.load(TINY, [f"data.folder={tiny_records.parent}", *overrides])
+
+    return load
+
+
+def curve(rows: list[dict[str, float]]) -> np.ndarray:
+    return np.array([[row[key] for key in sorted(row)] for row in rows])
+
+
+def test_overfits_eight_windows(tiny):
+    experiment = tiny("train.batch_size=8", "train.learning_rate=0.01", "model.channels=16")
+    audio, targets = next(iter(input_pipeline.training(experiment)))
+    keras.utils.set_random_seed(1)
+    model = trainer.compiled(experiment.model.build(), experiment)
+    before = model.evaluate(audio, targets, batch_size=8, verbose=0, return_dict=True)
+    model.fit(audio, targets, batch_size=8, epochs=150, verbose=0)
+    after = model.evaluate(audio, targets, batch_size=8, verbose=0, return_dict=True)
+    assert targets["frame"].numpy().sum() > 100
+    assert before["frame_f1"] < 0.3
+    assert after["frame_f1"] > 0.95
+    assert after["onset_f1"] > 0.9
+    assert after["loss"] < 0.2 * before["loss"]
+
+
+def test_killed_run_resumes_with_the_same_curve(tiny, tmp_path, tiny_records):
+    settings = ["train.steps=16", "train.steps_per_epoch=4"]
+    whole = trainer.train(tiny(*settings), tmp_path / "whole")
+
+    killed = tmp_path / "killed"
+    command = [sys.executable, "-m", "musicnet_tf", "train", f"--config={TINY}", f"--run_dir={killed}"]
+    command += [f"--set={s}" for s in [f"data.folder={tiny_records.parent}", *settings]]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 240
+        while trainer.Progress.of(killed).epoch < 1:
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.02)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    done = trainer.Progress.of(killed).epoch
+    assert 1 <= done < 4
+    # What a kill may leave behind must not be taken for a checkpoint, nor a row without its checkpoint count.
+    (killed / trainer.CHECKPOINTS / "part-epoch-00004.weights.h5").write_bytes(b"half")
+    rows = json.loads((killed / trainer.HISTORY).read_text())[:done]
+    (killed / trainer.HISTORY).write_text(json.dumps([*rows, rows[-1]]))
+
+    resumed = trainer.train(tiny(*settings), killed)
+    assert len(resumed) == len(whole) == 4
+    np.testing.assert_allclose(curve(resumed), curve(whole), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(curve(resumed[:done]), curve(whole[:done]), rtol=1e-3, atol=1e-4)
+    assert trainer.train(tiny(*settings), killed) == resumed  # finished: nothing is trained again
+
+
+def test_run_folder_holds_what_others_need(tiny, tmp_path):
+    experiment = tiny("train.steps=4", "train.steps_per_epoch=2")
+    rows = trainer.train(experiment, tmp_path)
+    assert config.load(tmp_path / config.FILENAME) == experiment
+    manifest, loaded, network = trainer.load_run(tmp_path)
+    assert loaded == experiment
+    assert manifest.num_parameters == sum(int(np.prod(v.shape)) for v in network.trainable_variables)
+    assert manifest.training_data == [{"corpus": "musicnet", "licence": manifest.training_data[0]["licence"]}]
+    best = min(rows, key=lambda row: row["val_loss"])
+    assert manifest.scores["validation_windows"]["frame_f1"] == pytest.approx(best["val_frame_f1"], abs=1e-6)
+    # The weights are those that were measured: the validation loss comes out again.
+    model = trainer.compiled(network, experiment)
+    again = model.evaluate(input_pipeline.validation(experiment), verbose=0, return_dict=True)
+    assert again["loss"] == pytest.approx(best["val_loss"], rel=1e-4)
+    # And they hold no optimiser: the file is barely larger than the parameters.
+    import h5py
+
+    with h5py.File(tmp_path / trainer.WEIGHTS) as file:
+        assert not any("optimizer" in name for name in file)
+    predictor = inference.load(tmp_path)
+    outputs = predictor(np.zeros((1, predictor.manifest.geometry.window_length), np.float32))
+    assert all(values.shape == (1, 50, 88) and (values >= 0).all() for values in outputs.values())
+
+
+def test_tensorboard_holds_scalars_and_a_picture(tiny, tmp_path):
+    trainer.train(tiny("train.steps=2", "train.steps_per_epoch=2"), tmp_path)
+    tags: dict[str, bytes] = {}
+    for path in (tmp_path / "tensorboard").rglob("events*"):
+        for event in tf.compat.v1.train.summary_iterator(str(path)):
+            for value in event.summary.value:
+                tags[value.tag] = value.tensor.string_val[2] if value.tensor.string_val else b""
+    assert {"epoch_loss", "epoch_frame_f1", "epoch_onset_f1", "posteriorgram"} <= set(tags)
+    picture = tf.io.decode_png(tags["posteriorgram"]).numpy()
+    assert picture.shape[0] > 300 and picture.std() > 10
+
+
+def test_early_stopping_remembers_what_was_before_the_interruption():
+    rows = [{"val_loss": loss} for loss in (1.0, 0.5, 0.6, 0.7)]
+    stopping = trainer._ResumedEarlyStopping(rows, patience=3)
+    stopping.set_model(keras.Sequential([keras.layers.Dense(1)]))
+    stopping.on_train_begin()
+    assert stopping.best == 0.5 and stopping.wait == 2 and not stopping.model.stop_training
+    stopping.on_epoch_end(4, {"val_loss": 0.6})
+    assert stopping.model.stop_training
+
+
+def test_early_stopping_ends_a_training(tiny, tmp_path):
+    rows = trainer.train(
+        tiny("train.steps=40", "train.steps_per_epoch=2", "train.patience=1", "train.learning_rate=3.0"), tmp_path
+    )
+    assert len(rows) < 20
+    assert rows[-1]["val_loss"] > min(row["val_loss"] for row in rows)
+
+
+def test_mixed_precision_trains_and_keeps_float32_weights(tiny, tmp_path):
+    rows = trainer.train(
+        tiny("train.steps=4", "train.steps_per_epoch=4", "train.mixed_precision=mixed_bfloat16"), tmp_path
+    )
+    assert np.isfinite(rows[-1]["val_loss"])
+    assert keras.mixed_precision.dtype_policy().name == "float32"
+    _, _, network = trainer.load_run(tmp_path)
+    assert {v.dtype for v in network.trainable_variables} == {"float32"}
+
+
+def test_another_config_does_not_overwrite_a_run(tiny, tmp_path):
+    trainer._claim(tmp_path, tiny())
+    with pytest.raises(ConfigError, match="holds a run of another config"):
+        trainer.train(tiny("seed=7"), tmp_path)
+
+
+def test_missing_or_foreign_weights_are_told(tiny, tmp_path):
+    experiment = tiny()
+    network = experiment.model.build()
+    trainer.describe(experiment, network, {}).write(tmp_path)
+    with pytest.raises(ModelError, match=r"model\.weights\.h5: missing"):
+        trainer.load_run(tmp_path)
+    (tmp_path / trainer.WEIGHTS).write_bytes(b"not weights")
+    with pytest.raises(ModelError, match=r"model\.weights\.h5: missing, damaged"):
+        trainer.load_run(tmp_path)
+
+
+def test_two_replicas_equal_one_and_no_trap_is_open(tiny_records, tmp_path):
+    """In a process of its own, since logical devices must be set up before TensorFlow starts."""
+    script = Path(__file__).parent / "replicas.py"
+    done = subprocess.run(
+        [sys.executable, str(script), str(TINY), str(tiny_records.parent)], capture_output=True, text=True, timeout=400
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    seen = json.loads(done.stdout.splitlines()[-1])
+    one, two = seen["one"], seen["two"]
+    assert (one["replicas"], two["replicas"]) == (1, 2)
+    # Same sums in another order: equal to rounding after six SGD steps.
+    np.testing.assert_allclose(two["weights"], one["weights"], atol=3e-6)
+    np.testing.assert_allclose(two["loss"], one["loss"], rtol=1e-5)
+    # A dataset of unknown cardinality would add a step an epoch and scale metrics down by N / (N + 1).
+    assert one["iterations"] == two["iterations"] == 6
+    np.testing.assert_allclose(two["val_frame_f1"], two["val_frame_f1_by_hand"], rtol=1e-5)
+    # Unsynchronised batch statistics would differ between replicas, and the export with them.
+    assert two["largest_spread_between_replicas"] == 0.0
+    assert two["steps_per_execution"] == 1 and two["jit_compile"] is False
