@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import warnings
 
 import numpy as np
 from matplotlib import cm, colors
@@ -127,7 +128,10 @@ def posteriorgram(
 def to_png_bytes(figure: Figure, dpi: int = 110) -> bytes:
     """The figure as a PNG file."""
     out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=dpi)
+    with warnings.catch_warnings():
+        # A title in a script that the font lacks is drawn as boxes; that is no reason to alarm anyone.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(out, format="png", dpi=dpi)
     return out.getvalue()
 
 

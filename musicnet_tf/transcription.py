@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -43,7 +44,7 @@ class Result:
         path: the recording.
         notes: how many were found.
         audio_seconds: its length.
-        seconds: that it took.
+        seconds: that it took, once the model was loaded.
         skipped: whether all outputs were there already.
         error: why there are no outputs, empty where there are.
     """
@@ -54,6 +55,11 @@ class Result:
     seconds: float = 0.0
     skipped: bool = False
     error: str = ""
+
+    @property
+    def name(self) -> str:
+        """The path as text that can be printed, also where the file's name is not valid Unicode."""
+        return _printable(str(self.path))
 
 
 def find_recordings(paths: Sequence[str | Path]) -> list[Path]:
@@ -154,7 +160,9 @@ def transcribe_file(
                 spool.push(heads)
         notes = decoder.finish()
         duration = blocks.samples / clock.sample_rate
-        transcript = Transcript(notes, duration, path.stem, predictor.manifest.name, spool if keep else None)
+        transcript = Transcript(
+            notes, duration, _printable(path.stem), predictor.manifest.name, spool if keep else None
+        )
         for name, output in zip(formats, _outputs(path, output_dir, formats), strict=True):
             FORMATS[name].write(output, transcript)
     return Result(path, len(notes), duration, time.perf_counter() - began)
@@ -197,6 +205,10 @@ def _of_folder(folder: Path) -> list[Path]:
     return found
 
 
+def _printable(name: str) -> str:
+    return os.fsencode(name).decode("utf-8", "replace")
+
+
 def _outputs(path: Path, output_dir: str | Path, formats: Sequence[str]) -> list[Path]:
     return [Path(output_dir) / f"{path.stem}{FORMATS[name].suffix}" for name in formats]
 
@@ -224,7 +236,7 @@ class _Counted:
 def _with_progress(path: Path, sample_rate: int) -> Iterator[np.ndarray]:
     """The recording's blocks, shown as seconds of audio where somebody watches."""
     total = audio.probe(path).duration
-    with tqdm(total=total and round(total), desc=path.name, unit="s", disable=None, leave=False) as bar:
+    with tqdm(total=total and round(total), desc=_printable(path.name), unit="s", disable=None, leave=False) as bar:
         for block in audio.blocks(path, sample_rate):
             yield block
             bar.update(len(block) / sample_rate)

@@ -1,5 +1,6 @@
 """The verb from end to end, with a small transcriber in NumPy in place of a trained model."""
 
+import os
 import tracemalloc
 import types
 from pathlib import Path
@@ -193,6 +194,23 @@ def test_what_exists_is_skipped(musicnet, model, recording: Path, tmp_path: Path
     assert (out / "five notes.mid").read_bytes() == b"mine"
     assert musicnet(*args, "--formats=midi,csv").status == 0  # one output is missing: all are made
     assert len(scores.read(out / "five notes.mid")) == 5
+
+
+@pytest.mark.parametrize("stem", [b"pr\xc3\xa9lude no. 1", b"caf\xe9 $5", b"-x"])
+def test_any_file_name_will_do(musicnet, model, tmp_path: Path, stem: bytes) -> None:
+    path = tmp_path / f"{os.fsdecode(stem)}.wav"
+    with path.open("wb") as file:
+        soundfile.write(file, render(TRUTH, RATE), RATE, format="WAV")
+    outcome = musicnet("transcribe", path, f"--output_dir={tmp_path / 'out'}", "--formats=midi,jams,png")
+    assert outcome.status == 0, outcome.stderr
+    assert names(tmp_path / "out") == [f"{path.stem}{suffix}" for suffix in (".jams", ".mid", ".png")]
+    outcome.stdout.encode()  # a terminal would refuse what cannot be encoded
+    assert stem.decode("utf-8", "replace") in outcome.stdout
+
+
+def test_help_names_every_format(musicnet) -> None:
+    text = musicnet("transcribe", "--help").stdout
+    assert f"Any of {', '.join(writers.FORMATS)}." in text
 
 
 def test_silence_has_no_notes(musicnet, model, tmp_path: Path) -> None:

@@ -78,9 +78,9 @@ def _report(result: transcription.Result) -> None:
     if result.error:
         print(f"musicnet transcribe: error: {result.error}", file=sys.stderr)
     elif result.skipped:
-        print(f"{result.path}: skipped, its outputs exist")
+        print(f"{result.name}: skipped, its outputs exist")
     else:
-        print(f"{result.path}: {result.notes} notes in {result.audio_seconds:.1f} s of audio")
+        print(f"{result.name}: {result.notes} notes in {result.audio_seconds:.1f} s of audio")
 
 
 def _summary(results: Sequence[transcription.Result]) -> str:
