@@ -1,12 +1,15 @@
 """The note decoder against hand-made posteriorgrams and against rasterised notes."""
 
 import time
+from pathlib import Path
 
+import mir_eval
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from musicnet_tf import scores
 from musicnet_tf.decode.notes import NoteDecoder, NoteDecoding, decode, find_peaks, velocity_of
 from musicnet_tf.errors import ModelError
 from musicnet_tf.events import UNKNOWN, Note, Notes
@@ -229,6 +232,26 @@ def test_rasterised_runs_are_read_off_without_onsets(spans: list[tuple[float, fl
     found = decode({"frame": rasterise(notes, 120, 2.5)["frame"]}, CLOCK, STRICT, 60)
     assert len(found) == len(notes)
     np.testing.assert_allclose(found.intervals() * 50, notes.intervals() * 50, atol=0.501)
+
+
+@pytest.mark.parametrize("piece", ["scn15_12", "bor_ps6"])
+def test_targets_of_a_real_performance_are_read_off(shared_data: Path, piece: str) -> None:
+    """What is trained for loses nothing: perfect activations give every note, its onset within 10 ms."""
+    (path,) = (shared_data / "maps").glob(f"*-{piece}_*.tsv")
+    played = scores.read(path)
+    heads = {name: np.zeros((int(played.end * 50) + 10, 88), np.float32) for name in ("frame", "onset", "velocity")}
+    for note in played:
+        onset, pitch = note.onset * 50, note.pitch - 21
+        heads["frame"][int(np.ceil(onset)) : int(np.ceil(note.offset * 50)), pitch] = 1
+        for k in range(max(0, int(onset) - 2), int(onset) + 4):
+            height = max(0.0, 1 - abs(k - onset) / 2.5)
+            if height > heads["onset"][k, pitch]:
+                heads["onset"][k, pitch], heads["velocity"][k, pitch] = height, note.velocity / 127
+    found = decode(heads, CLOCK, NoteDecoding(), 21)
+    pairs = [(n.intervals(), 440 * 2 ** ((n.pitch - 69) / 12)) for n in (played, found)]
+    score = mir_eval.transcription.precision_recall_f1_overlap(*pairs[0], *pairs[1], onset_tolerance=0.01)
+    assert score[2] == 1.0
+    assert found.velocity.tolist() == played.velocity.tolist()
 
 
 # --- errors and cost
