@@ -64,7 +64,7 @@ def main(argv: list[str]) -> int:
 
 
 def _transcribe(recordings: list[Path], formats: list[str]) -> Iterator[transcription.Result]:
-    from musicnet_tf import inference, transcription  # TensorFlow comes with the first, after all can be refused
+    from musicnet_tf import inference, transcription  # loading brings TensorFlow: last, after all checks
 
     predictor = inference.load(_MODEL.value or inference.DEFAULT_MODEL)
     thresholds = {"onset_threshold": _ONSET_THRESHOLD.value, "frame_threshold": _FRAME_THRESHOLD.value}
