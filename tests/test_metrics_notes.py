@@ -2,6 +2,8 @@
 
 import json
 import tarfile
+import tracemalloc
+import warnings
 from pathlib import Path
 
 import mir_eval
@@ -120,3 +122,31 @@ def test_stricter_criteria_never_score_more_and_sides_mirror(reference, estimate
     assert got["onset_offset/f1"] <= got["onset/f1"] <= 1
     assert got.get("onset_offset_velocity/f1", 0) <= got["onset_offset/f1"]
     assert got["onset/precision"] == mirrored["onset/recall"]
+
+
+@settings(max_examples=100, deadline=None)
+@given(some_notes, some_notes)
+def test_crowded_repetitions_score_as_mir_eval_does(reference, estimate):
+    """Matching pitch by pitch finds as many pairs as mir_eval's over all notes."""
+    first = min(reference.onset.min(initial=0), estimate.onset.min(initial=0))
+    sides = []
+    for side in (reference, estimate):
+        sides += [side.intervals() - first, mir_eval.util.midi_to_hz(side.pitch)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = mir_eval.transcription.evaluate(*sides)
+    got = notes.score(reference, estimate)
+    assert got["onset/f1"] == pytest.approx(expected["F-measure_no_offset"])
+    assert got["onset_offset/precision"] == pytest.approx(expected["Precision"])
+    assert got["onset_offset/recall"] == pytest.approx(expected["Recall"])
+
+
+@pytest.mark.slow
+def test_an_hour_of_notes_is_matched_in_little_memory():
+    rng = np.random.default_rng(0)
+    onset = rng.uniform(0, 3_600, 40_000)
+    reference = Notes(onset, onset + 0.3, rng.integers(21, 109, 40_000), rng.integers(1, 128, 40_000))
+    tracemalloc.start()
+    assert notes.score(reference, reference.shift(0.02))["onset_offset_velocity/f1"] > 0.99
+    assert tracemalloc.get_traced_memory()[1] < 200e6
+    tracemalloc.stop()
