@@ -50,7 +50,8 @@ def atomic(path: str | Path) -> Iterator[Path]:
             raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
         raise
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the folder itself may not be there
+            part.unlink()
 
 
 def write_text(path: str | Path, text: str) -> None:
