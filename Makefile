@@ -17,6 +17,8 @@ AUDIO = examples/bach_bwv866_fugue.ogg
 OUT = out
 MODEL =
 FORMATS =
+CORPUS =
+RECORDS =
 PYTEST_ARGS ?=
 
 export AUDIO OUT MODEL FORMATS
@@ -51,8 +53,11 @@ format: $(INSTALLED) ## Format the source and sort its imports.
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-benchmark: $(INSTALLED) ## Measure speed and memory; see benchmarks/README.md.
-	@$(BIN)/python -m benchmarks
+# CORPUS=folder of MusicNet also measures building records, RECORDS=folder of record sets the input pipeline.
+benchmark: $(INSTALLED) ## Measure speed and memory of transcription.
+	@$(BIN)/python benchmarks/transcription.py
+	$(if $(CORPUS),@$(BIN)/python benchmarks/records.py --data_dir='$(CORPUS)')
+	$(if $(RECORDS),@$(BIN)/python benchmarks/input_pipeline.py --set data.folder='$(RECORDS)')
 
 # Call: $(call create_venv,FOLDER). Debian's python3 may lack venv, which is the one thing that needs root; uv does not.
 define create_venv

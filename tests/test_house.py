@@ -167,10 +167,10 @@ def test_what_is_registered_says_where_it_is_from(registry, fields):
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=named)
 def test_a_config_is_named_after_what_it_trains(path):
     config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    task, model = config["task"]["name"], config["model"]["name"]
-    assert task in TASKS.names()
-    assert model in MODELS.names()
-    assert path.stem == "tiny" or path.stem.startswith(f"{task}_{model}")
+    assert config["model"]["name"] in MODELS.names()
+    assert config["task"]["name"] in TASKS.names()
+    assert config["name"] == path.stem
+    assert path.stem == "tiny" or path.stem.startswith(f"{config['task']['name']}_")
 
 
 def test_the_layout_in_build_md_is_the_tree():
