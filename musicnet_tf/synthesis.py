@@ -125,7 +125,8 @@ def _play(notes: Notes, soundfont: Path, duration: float, gain: float, reverb: b
         stereo = np.fromfile(raw, "<f4") if raw.exists() else np.zeros(0, np.float32)
     said = done.stdout + done.stderr
     if done.returncode or "not a SoundFont" in said or np.abs(stereo).max(initial=0.0) < _SILENCE:
-        why = " ".join(said.split()) or f"exit status {done.returncode}, silent output"
+        told = [line.strip() for line in said.splitlines() if "error" in line.lower() or "not a" in line]
+        why = " ".join(told) or f"exit status {done.returncode}, silent output"
         raise AudioError(f"{soundfont}: fluidsynth cannot play {len(notes)} notes with it: {why[:300]}")
     return stereo[: 2 * (round(duration * _RENDER_RATE) + 1)].reshape(-1, 2).mean(axis=1)
 

@@ -66,12 +66,7 @@ class Rendered(Dataset):
         chosen = [found for found in self._scores() if self._wanted(found)]
         if self.max_scores is not None:
             chosen = sorted(chosen, key=lambda found: _unit(self.seed, found["id"], "keep"))[: self.max_scores]
-        fonts = self.soundfonts or tuple(synthesis.find_soundfonts())
-        if not fonts:
-            raise DatasetError(
-                "rendered: no soundfont is installed; on Debian: apt install fluid-soundfont-gm,"
-                f" or name one in {synthesis.SOUNDFONT_VARIABLE}"
-            )
+        fonts = list(self._fonts())
         recordings = [self._recording(found, k, fonts) for found in chosen for k in range(self.excerpts_per_score)]
         return sorted(recordings, key=lambda recording: recording.id)
 
@@ -79,7 +74,7 @@ class Rendered(Dataset):
         notes = self.load_notes(recording)
         audio = synthesis.render(
             notes,
-            recording.metadata["soundfont"],
+            self._fonts()[recording.metadata["soundfont"]],
             sample_rate,
             duration=self.excerpt_seconds,
             reverb=_unit(self.seed, recording.id, "reverb") < 0.5,
@@ -90,17 +85,25 @@ class Rendered(Dataset):
 
     def load_notes(self, recording: Recording) -> Notes:
         notes = _read(self.root / recording.metadata["score"])
-        start, stop = 0.0, np.inf
         if self.excerpt_seconds is not None:
             start = _unit(self.seed, recording.id, "start") * max(0.0, notes.end - self.excerpt_seconds)
-            stop = start + self.excerpt_seconds
-        notes = notes[(notes.onset >= start) & (notes.onset < stop)]
-        notes = notes.shift(-start)
-        notes = scores.with_columns(notes, offset=np.minimum(notes.offset, stop - start))
+            notes = notes[notes.onset >= start].shift(-start)
+            notes = notes[notes.onset < self.excerpt_seconds]
+            notes = scores.with_columns(notes, offset=np.minimum(notes.offset, self.excerpt_seconds))
         notes = scores.without_overlaps(notes)
         velocity = np.where(notes.velocity == UNKNOWN, self._velocities(notes, recording.id), notes.velocity)
         instrument = np.where(notes.instrument == UNKNOWN, 0, notes.instrument)
         return scores.with_columns(notes, velocity=velocity, instrument=instrument)
+
+    def _fonts(self) -> dict[str, Path]:
+        """Name → file. Records hold the name, so that they are the same wherever the file lies."""
+        fonts = self.soundfonts or tuple(synthesis.find_soundfonts())
+        if not fonts:
+            raise DatasetError(
+                "rendered: no soundfont is installed; on Debian: apt install fluid-soundfont-gm,"
+                f" or name one in {synthesis.SOUNDFONT_VARIABLE}"
+            )
+        return {font.name: font for font in fonts}
 
     def _scores(self) -> list[dict[str, str]]:
         if not self.root.is_dir():
@@ -141,11 +144,11 @@ class Rendered(Dataset):
             return False
         return bool(np.isin(programs, [UNKNOWN, *_KEYBOARDS]).all())
 
-    def _recording(self, found: dict[str, str], k: int, fonts: tuple[Path, ...]) -> Recording:
+    def _recording(self, found: dict[str, str], k: int, fonts: list[str]) -> Recording:
         id = f"{found['id']}-{k}"
         work = ": ".join(found.get(key, "") for key in ("composer", "composition", "movement")).rstrip(": ")
         font = fonts[int(_unit(self.seed, id, "soundfont") * len(fonts))]
-        metadata = {key: value for key, value in found.items() if key != "id"} | {"soundfont": str(font)}
+        metadata = {key: value for key, value in found.items() if key != "id"} | {"soundfont": font}
         return Recording(id, stable_split(work, self.validation_fraction), work, metadata)
 
     def _velocities(self, notes: Notes, id: str) -> np.ndarray:
