@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,11 +13,24 @@ from musicnet_tf.errors import ModelError
 from musicnet_tf.manifest import Manifest
 from musicnet_tf.registry import nearest
 
+if TYPE_CHECKING:
+    import keras
+
+    from musicnet_tf.config import Experiment
+
 PRETRAINED = Path(__file__).parent / "pretrained"
 DEFAULT_MODEL = "notes_harmonic_cnn"
 SAVED_MODEL = "saved_model.pb"
 ASSETS = "assets.extra"
 """Where TensorFlow Serving keeps what is not part of the graph; the manifest of an export lies there."""
+
+SIGNATURE, WINDOWS = "serving_default", "windows"
+"""Signature of an export, and its input: float32 `(batch, window_length)` → head → activations."""
+DESCRIBE, EACH, MANIFEST = "describe", "each", "manifest"
+"""Signature that gives the manifest: int32 `(batch,)` of any values → its JSON, a string for each.
+
+There is a batch axis because a server that batches requests refuses inputs without one.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,16 +91,19 @@ def _load_weights(folder: Path) -> Predictor:
     from musicnet_tf import trainer
 
     manifest, experiment, network = trainer.load_run(folder)
-    heads = experiment.task.heads(manifest.geometry)
+    windows = tf.TensorSpec((None, manifest.geometry.window_length), tf.float32)
+    return Predictor(manifest, tf.function(forward(experiment, network), input_signature=[windows]))
 
-    @tf.function(
-        input_signature=[tf.TensorSpec((None, manifest.geometry.window_length), tf.float32)], reduce_retracing=True
-    )
+
+def forward(experiment: Experiment, network: keras.Model) -> Callable[[Any], dict[str, Any]]:
+    """What is run and what is served: windows `(batch, window_length)` → head of the task → activations."""
+    heads = experiment.task.heads(experiment.model.spec())
+
     def run(windows: Any) -> dict[str, Any]:
         logits = network(windows, training=False)
         return experiment.task.activations({head: logits[head] for head in heads})
 
-    return Predictor(manifest, run)
+    return run
 
 
 def _load_saved_model(folder: Path) -> Predictor:

@@ -1,0 +1,137 @@
+"""Trained models → versioned SavedModels: waveform windows in, activations out, and the manifest with them.
+
+An export is what any stock TensorFlow Serving runs, and what `inference.load` takes:
+
+    DIR/1/saved_model.pb, variables/        two signatures, see `SIGNATURE` and `DESCRIBE` in `inference`
+    DIR/1/assets.extra/manifest.json        the same text as `DESCRIBE` gives
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from musicnet_tf import config, files, inference
+from musicnet_tf.errors import ConfigError, ModelError, OutputError
+from musicnet_tf.manifest import Manifest
+
+if TYPE_CHECKING:
+    import keras
+
+    from musicnet_tf.config import Experiment
+
+
+def export(
+    model: str | Path, output_dir: str | Path, version: int | None = None, window_frames: int | None = None
+) -> Path:
+    """Writes a SavedModel of a trained model: inference alone, stock operations alone.
+
+    The version's folder appears under its name once it is whole, so that a server which watches
+    `output_dir` never loads half of one.
+
+    Args:
+        model: a run folder, or the name of a shipped model.
+        output_dir: the model's folder, which holds its versions.
+        version: from 1; the next after those there by default.
+        window_frames: frames in one window, where the family has this field; as trained by default. Longer
+            windows overlap less, shorter ones take less memory; the weights are the same.
+
+    Returns:
+        The folder of the version.
+
+    Raises:
+        ModelError: where the model is missing, damaged, or itself an export.
+        ConfigError: where its windows cannot have that many frames.
+        OutputError: where the version exists or cannot be written.
+    """
+    folder = inference.locate(model)
+    if (folder / inference.SAVED_MODEL).exists():
+        raise ModelError(f"{folder}: is an export already; name the run folder that it came from")
+    output_dir = files.make_folder(output_dir)
+    target = output_dir / str(version or next_version(output_dir))
+    _refuse_existing(target)
+
+    from musicnet_tf import trainer
+
+    manifest, experiment, network = trainer.load_run(folder)
+    if window_frames is not None:
+        manifest, experiment, network = with_window_frames(manifest, network, window_frames)
+    with _published(target) as part:
+        _write(part, manifest, experiment, network)
+    return target
+
+
+def next_version(output_dir: Path) -> int:
+    """One more than the highest version in a folder; 1 in an empty one."""
+    return 1 + max((int(path.name) for path in output_dir.iterdir() if path.name.isdecimal()), default=0)
+
+
+def with_window_frames(
+    manifest: Manifest, network: keras.Model, window_frames: int
+) -> tuple[Manifest, Experiment, keras.Model]:
+    """The same weights in a network whose windows have another number of frames, and its manifest.
+
+    Raises:
+        ConfigError: where the family has no field `window_frames`, or overlap would leave no frame.
+    """
+    fields = manifest.experiment["model"]
+    if "window_frames" not in fields:
+        raise ConfigError(
+            f"model {fields['name']!r} of {manifest.name} has no field window_frames: its windows have one length"
+        )
+    changed = config.merge(manifest.experiment, {"model": {"window_frames": window_frames}})
+    experiment = config.construct(config.Experiment, changed, where=f"window_frames={window_frames}")
+    spec = experiment.model.spec()
+    if spec.num_frames <= 2 * spec.margin:
+        raise ConfigError(
+            f"window_frames={window_frames}: {spec.margin} frames at either end are cut off where windows overlap;"
+            f" take at least {2 * spec.margin + 1}"
+        )
+    rebuilt = experiment.model.build()
+    rebuilt.set_weights(network.get_weights())
+    update = {"spec": spec.to_dict(), "experiment": experiment.model_dump(mode="json")}
+    return manifest.model_copy(update=update), experiment, rebuilt
+
+
+def _write(folder: Path, manifest: Manifest, experiment: Experiment, network: keras.Model) -> None:
+    import keras
+    import tensorflow as tf
+
+    def describe(each: Any) -> dict[str, Any]:
+        return {inference.MANIFEST: tf.fill(tf.shape(each), manifest.model_dump_json())}
+
+    windows = tf.TensorSpec((None, manifest.geometry.window_length), tf.float32, name=inference.WINDOWS)
+    archive = keras.export.ExportArchive()
+    archive.track(network)
+    archive.add_endpoint(inference.SIGNATURE, inference.forward(experiment, network), [windows])
+    archive.add_endpoint(inference.DESCRIBE, describe, [tf.TensorSpec((None,), tf.int32, name=inference.EACH)])
+    archive.write_out(str(folder), verbose=False)
+    manifest.write(files.make_folder(folder / inference.ASSETS))
+
+
+@contextlib.contextmanager
+def _published(target: Path) -> Iterator[Path]:
+    """Gives a folder beside `target` and renames it there once the block ended without error.
+
+    Its name is no number, so that servers do not take it for a version.
+    """
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        yield part
+        _refuse_existing(target)  # another export may have come first; a rename would replace an empty folder
+        part.rename(target)
+    except OSError as error:
+        raise OutputError(f"{target}: cannot be written ({error.strerror or error})") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _refuse_existing(target: Path) -> None:
+    if target.exists():
+        raise OutputError(
+            f"{target}: this version exists, and servers may hold it; choose another --version, or none for the next"
+        )
