@@ -3,6 +3,8 @@ import csv
 import json
 import tarfile
 
+import h5py
+import numpy as np
 import pytest
 
 from musicnet_tf import statistics
@@ -116,7 +118,6 @@ def test_rows_by_hand():
 
 def test_record_set_counts_as_its_corpus_does(tmp_path):
     """A recording of 5 s in excerpts of 2 s, one note of which reaches over two edges."""
-    import numpy as np
     import tensorflow as tf
 
     import musicnet_tf
@@ -148,6 +149,21 @@ def test_minutes_are_of_the_last_label_without_metadata(tmp_path):
     path.write_text(f"start_time,end_time,instrument,note\n0,{44100 * 60},1,60\n")
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
     assert statistics.summarise(statistics.read(tmp_path)).to_dict()["total"]["minutes"] == 1.0
+
+
+def test_the_hdf5_form_is_counted_too(tmp_path):
+    kinds = [(name, "i8") for name in ("start_time", "end_time", "instrument", "note")]
+    rows = [(0, 44100, 1, 60, "Half"), (0, 88200, 41, 67, "Whole"), (44100, 88200, 1, 60, "Half")]
+    with h5py.File(tmp_path / "musicnet.h5", "w") as file:
+        file["id_7/data"] = np.zeros(88200, np.float32)
+        file["id_7/labels"] = np.array(rows, [*kinds, ("note_value", h5py.string_dtype())])
+    (tmp_path / "musicnet_metadata.csv").write_text(
+        "id,composer,composition,movement,ensemble,seconds\n7,Bach,,,Duo,30\n"
+    )
+    for path in (tmp_path, tmp_path / "musicnet.h5"):
+        table = statistics.summarise(statistics.read(path)).to_dict()
+        assert table["composers"] == {"Bach": {"minutes": 0.5, "labels": 3, "recordings": 1, "notes": 2}}
+        assert {name: row["labels"] for name, row in table["instruments"].items()} == {"Piano": 2, "Violin": 1}
 
 
 def test_a_folder_of_something_else_is_told(tmp_path):
