@@ -95,7 +95,7 @@ def _with_model() -> int:
     evaluation.select(dataset, _SPLIT.value, _RECORDINGS.value)  # a wrong name is told before the model loads
     from musicnet_tf import inference
 
-    predictor = inference.load(_MODEL.value)
+    predictor = inference.load(_MODEL.value or inference.DEFAULT_MODEL)
     return _choose(predictor, dataset) if _CHOOSE.value else _score(predictor, dataset)
 
 
