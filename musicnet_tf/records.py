@@ -19,7 +19,7 @@ import tensorflow as tf
 from musicnet_tf import audio as audio_files
 from musicnet_tf import files
 from musicnet_tf.datasets import Recording, Split
-from musicnet_tf.errors import RecordError
+from musicnet_tf.errors import RecordError, ScoreError
 from musicnet_tf.events import Notes
 
 SCHEMA_VERSION = 1
@@ -62,19 +62,25 @@ def cut(recording: Recording, corpus: str, audio: np.ndarray, notes: Notes, rate
     """Cuts a recording into excerpts of `seconds`, the last one as long as what is left.
 
     Notes go onto the grid of samples first, so that which excerpt holds an onset is never a matter of
-    rounding; a note shorter than a sample becomes one sample long.
+    rounding; a note shorter than a sample becomes one sample long. Notes that no sample of the audio hears
+    are left out.
     """
     length = round(seconds * rate)
     onset = np.rint(notes.onset * rate).astype(np.int64)
     offset = np.maximum(np.rint(notes.offset * rate).astype(np.int64), onset + 1)
     excerpts = []
     for index, start in enumerate(range(0, len(audio), length)):
-        inside = (onset < start + length) & (offset > start)
+        inside = (onset < min(start + length, len(audio))) & (offset > start)
         moved = dataclasses.replace(
             notes[inside], onset=(onset[inside] - start) / rate, offset=(offset[inside] - start) / rate
         )
         excerpts.append(Excerpt(recording, corpus, index, start, rate, audio[start : start + length], moved))
     return excerpts
+
+
+def begun(notes: Notes, excerpt: int) -> Notes:
+    """The notes of excerpt number `excerpt` that no earlier excerpt of the recording holds as well."""
+    return notes if excerpt == 0 else notes[notes.onset >= 0]
 
 
 def serialise(excerpt: Excerpt, encoding: Encoding) -> bytes:
@@ -170,7 +176,7 @@ class Shard(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
-    file: str
+    file: str = pydantic.Field(pattern=r"^[\w-][\w.-]*$")  # a name beside the info, never a path elsewhere
     split: Split
     num_excerpts: int
     num_bytes: int
@@ -233,7 +239,8 @@ def read_info(folder: str | Path) -> DatasetInfo:
         version = _version_of(path)
         if version not in (None, SCHEMA_VERSION):
             raise RecordError(_other_version(path, version)) from error
-        raise RecordError(f"{path}: damaged or foreign ({error}); build the records again") from error
+        reason = " ".join(str(error).split())
+        raise RecordError(f"{path}: damaged or foreign ({reason}); build the records again") from error
     if info.schema_version != SCHEMA_VERSION:
         raise RecordError(_other_version(path, info.schema_version))
     for shard in info.shards:
@@ -281,30 +288,48 @@ def read(path: str | Path) -> Iterator[dict[str, Any]]:
     except tf.errors.InvalidArgumentError as error:
         reason = error.message.splitlines()[0]
         raise RecordError(f"{path}: not a record of this program's schema {SCHEMA_VERSION} ({reason})") from error
+    except tf.errors.OpError as error:
+        raise RecordError(f"{path}: cannot be read ({error.message.splitlines()[0]})") from error
 
 
 def notes_of(record: Mapping[str, Any]) -> Notes:
-    """The notes of a record that `read` gave, in seconds from the excerpt's first sample."""
+    """The notes of a record that `read` gave, in seconds from the excerpt's first sample.
+
+    Raises:
+        RecordError: where they cannot be notes.
+    """
     rate = int(record["sample_rate"])
     columns = {name.split("/")[1]: record[name] for name in _EVENTS}
-    columns["note_value"] = np.array([v.decode() for v in columns["note_value"]], dtype=str)
-    return Notes(**{**columns, "onset": columns["onset"] / rate, "offset": columns["offset"] / rate})
+    try:
+        columns["note_value"] = np.array([v.decode() for v in columns["note_value"]], dtype=str)
+        return Notes(**{**columns, "onset": columns["onset"] / rate, "offset": columns["offset"] / rate})
+    except (ScoreError, UnicodeDecodeError) as error:
+        raise RecordError(f"damaged notes ({error})") from error
 
 
 def read_notes(folder: str | Path) -> Iterator[tuple[dict[str, Any], Notes]]:
     """Every recording's entry of `dataset_info.json` and its notes put together from its excerpts.
 
     A note that reaches over an excerpt's edge stands in both excerpts and is counted once.
+
+    Raises:
+        RecordError: where the set or a record in it is damaged.
     """
     folder = Path(folder)
     info = read_info(folder)
     parts: dict[str, list[Notes]] = {}
     for shard in info.shards:
         for record in read(folder / shard.file):
-            notes = notes_of(record)
-            new = notes if int(record["excerpt"]) == 0 else notes[notes.onset >= 0]
-            parts.setdefault(record["id"].decode(), []).append(
-                new.shift(int(record["start_sample"]) / int(record["sample_rate"]))
-            )
+            name = record["id"].decode(errors="replace")
+            if name not in info.recordings:
+                raise RecordError(
+                    f"{folder / shard.file}: recording {name!r} is not in {INFO}; build the records again"
+                )
+            try:
+                notes = begun(notes_of(record), int(record["excerpt"]))
+            except RecordError as error:
+                raise RecordError(f"{folder / shard.file}: {name}: {error}; build the records again") from error
+            seconds = int(record["start_sample"]) / int(record["sample_rate"])
+            parts.setdefault(name, []).append(notes.shift(seconds))
     for name in sorted(parts):
         yield {"id": name, **info.recordings[name]}, Notes.concatenate(parts[name])

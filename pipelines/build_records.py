@@ -30,6 +30,7 @@ import musicnet_tf
 from musicnet_tf import config, files, records
 from musicnet_tf.datasets import SPLITS, Dataset, Recording, Split
 from musicnet_tf.errors import ConfigError, MusicNetError, RecordError
+from musicnet_tf.events import Notes
 from musicnet_tf.registry import DATASETS
 
 _DATASET = flags.DEFINE_string("dataset", None, "Corpus, as in `musicnet list`.", required=True)
@@ -135,13 +136,14 @@ class WriteShard(beam.DoFn):
         # All are made before the first is written: a recording is in the shard whole or not at all.
         for serialised in [records.serialise(e, settings.encoding) for e in excerpts]:
             writer.write(serialised)
+        heard = Notes.concatenate([records.begun(e.notes, e.index) for e in excerpts])
         return {
             "split": recording.split,
             "work": recording.work,
             "seconds": len(audio) / settings.sample_rate,
             "num_excerpts": len(excerpts),
-            "num_notes": len(notes),
-            "instruments": {str(k): v for k, v in sorted(collections.Counter(notes.instrument.tolist()).items())},
+            "num_notes": len(heard),
+            "instruments": {str(k): v for k, v in sorted(collections.Counter(heard.instrument.tolist()).items())},
             **{f"metadata/{key}": value for key, value in recording.metadata.items()},
         }
 
@@ -157,6 +159,8 @@ def build(settings: Settings, folder: str | Path, options: PipelineOptions) -> r
     files.make_folder(folder / PARTS)
     shards = plan(settings.dataset.recordings(), settings.recordings_per_shard)
     (folder / records.INFO).unlink(missing_ok=True)
+    for part in folder.glob(".*.part.tfrecord"):  # of a run that was killed
+        part.unlink()
     with _Progress(shards, folder), beam.Pipeline(options=options) as pipeline:
         _ = (
             pipeline
@@ -183,7 +187,7 @@ def _finished(shard: ShardPlan, settings: Settings, folder: Path) -> bool:
         size = (folder / shard.file).stat().st_size
     except (OSError, ValueError):
         return False
-    same = note["fingerprint"] == shard.fingerprint(settings) and note["num_bytes"] == size
+    same = note.get("fingerprint") == shard.fingerprint(settings) and note.get("num_bytes") == size
     return same and not note["failed"]
 
 
@@ -233,12 +237,15 @@ def _totals(recordings: dict[str, Any], split: Split) -> dict[str, float]:
 
 
 def _remove_strangers(shards: list[ShardPlan], folder: Path) -> None:
-    """Removes the shards of an earlier run with other settings, which no `dataset_info.json` names any more."""
+    """Removes the shards of an earlier run with other settings, which no `dataset_info.json` names any more.
+
+    They are known by the notes that they left, so that files of another origin stay.
+    """
     wanted = {shard.file for shard in shards}
-    for path in folder.glob("*-*-of-*.tfrecord"):
-        if path.name not in wanted:
-            path.unlink()
-            (folder / PARTS / f"{path.name}.json").unlink(missing_ok=True)
+    for note in (folder / PARTS).glob("*.tfrecord.json"):
+        if note.stem not in wanted:
+            (folder / note.stem).unlink(missing_ok=True)
+            note.unlink()
 
 
 class _Progress:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 import pytest
+import synthetic
 from absl import flags
 from hypothesis import settings
 
 from musicnet_tf.bin.main import main
+from musicnet_tf.registry import DATASETS
 
 # A busy machine is no fault of the code: what is too slow, the timeout of pytest tells.
 settings.register_profile("musicnet", deadline=None)
@@ -67,5 +71,32 @@ def _forgetting_verbs() -> Iterator[None]:
             delattr(flags.FLAGS, name)
         flags.FLAGS.unparse_flags()
         for name in set(sys.modules) - modules:
-            if name.startswith("musicnet_tf.bin."):
+            if name.startswith(("musicnet_tf.bin.", "pipelines.")):
                 del sys.modules[name]
+
+
+@pytest.fixture
+def build_records() -> Iterator[ModuleType]:
+    """The module `pipelines.build_records`, with its flags forgotten afterwards."""
+    with _forgetting_verbs():
+        yield importlib.import_module("pipelines.build_records")
+
+
+@pytest.fixture(scope="session")
+def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six synthesised recordings of a few seconds in MusicNet's layout, two of them for validation."""
+    root = tmp_path_factory.mktemp("musicnet")
+    return synthetic.write_musicnet(root, {**synthetic.TRAIN, **synthetic.VALIDATION})
+
+
+@pytest.fixture(scope="session")
+def tiny_records(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A record set of `tiny_corpus` at 16 kHz for `configs/tiny.yaml` with `data.folder` set to its parent."""
+    folder = tmp_path_factory.mktemp("records") / "tiny"
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    with _forgetting_verbs():
+        module = importlib.import_module("pipelines.build_records")
+        corpus = DATASETS.get("musicnet")(root=tiny_corpus, validation=tuple(synthetic.VALIDATION))
+        module.build(module.Settings(corpus, 16000, 2.0, "pcm_s16le", 2), folder, PipelineOptions([]))
+    return folder
