@@ -17,7 +17,7 @@ import logging
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import apache_beam as beam
 import tensorflow as tf
@@ -288,8 +288,8 @@ def main(argv: list[str]) -> int:
     """Builds a record set from the flags; gives the exit status."""
     if len(argv) > 1:
         raise ConfigError(f"build_records takes flags only, got {' '.join(argv[1:])!r}")
-    encoding = _ENCODING.value
-    if encoding == "auto":
+    encoding = cast(records.Encoding, _ENCODING.value)
+    if _ENCODING.value == "auto":
         encoding = "flac" if records.flac_is_readable() else "pcm_s16le"
     options = {**config.parse_overrides(_SET.value), "root": str(Path(_DATA_DIR.value).expanduser())}
     settings = Settings(
@@ -310,9 +310,3 @@ def main(argv: list[str]) -> int:
     if info.failed:
         print(f"{len(info.failed)} of {len(info.failed) + len(info.recordings)} recordings left out")
     return 1 if info.failed and _STRICT.value else 0
-
-
-if __name__ == "__main__":
-    from musicnet_tf.bin.main import run
-
-    run("build_records")
