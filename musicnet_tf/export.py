@@ -105,8 +105,7 @@ def _write(folder: Path, manifest: Manifest, experiment: Experiment, network: ke
         return {inference.MANIFEST: tf.fill(tf.shape(each), manifest.model_dump_json())}
 
     windows = tf.TensorSpec((None, manifest.geometry.window_length), tf.float32, name=inference.WINDOWS)
-    archive = keras.export.ExportArchive()
-    archive.track(network)
+    archive = keras.export.ExportArchive()  # finds the endpoints' variables; track() would save them twice
     archive.add_endpoint(inference.SIGNATURE, inference.forward(experiment, network), [windows])
     archive.add_endpoint(inference.DESCRIBE, describe, [tf.TensorSpec((None,), tf.int32, name=inference.EACH)])
     archive.write_out(str(folder), verbose=False)
