@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import pydantic
 import yaml
@@ -13,11 +13,11 @@ from musicnet_tf import files
 from musicnet_tf.augment import Augmentation
 from musicnet_tf.errors import ConfigError
 from musicnet_tf.models import Model
-from musicnet_tf.registry import MODELS, TASKS, Registry, nearest
+from musicnet_tf.registry import MODELS, TASKS, Registry
 from musicnet_tf.tasks import Task
+from musicnet_tf.validation import construct
 
 FILENAME = "config.yaml"
-M = TypeVar("M", bound=pydantic.BaseModel)
 
 
 class Section(pydantic.BaseModel):
@@ -184,36 +184,3 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
         old = merged.get(key)
         merged[key] = merge(old, value) if isinstance(value, Mapping) and isinstance(old, Mapping) else value
     return merged
-
-
-def construct(cls: type[M], values: Mapping[str, Any], where: str) -> M:
-    """A model of these values, with every fault told as one ConfigError that starts with `where`."""
-    try:
-        return cls.model_validate(dict(values))
-    except pydantic.ValidationError as error:
-        raise ConfigError(f"{where}: " + "; ".join(_describe(cls, fault) for fault in error.errors())) from error
-    except ConfigError as error:
-        raise ConfigError(f"{where}: {error}") from error
-
-
-def _describe(cls: type[pydantic.BaseModel], fault: Any) -> str:
-    location = fault["loc"]
-    key = ".".join(str(part) for part in location)
-    if fault["type"] == "extra_forbidden":
-        choices = _fields_at(cls, location[:-1])
-        return f"unknown key {key!r}{nearest(str(location[-1]), choices)}"
-    if fault["type"] == "missing":
-        return f"key {key!r} is missing"
-    return f"key {key!r}: {fault['msg'].lower()}, got {fault['input']!r}"
-
-
-def _fields_at(cls: type[pydantic.BaseModel], location: Sequence[Any]) -> list[str]:
-    """Names of the fields of the model that lies at `location` within `cls`."""
-    for part in location:
-        field = cls.model_fields.get(part) if isinstance(part, str) else None
-        if field is None:
-            continue
-        inner = [field.annotation, *getattr(field.annotation, "__args__", ())]
-        models = [t for t in inner if isinstance(t, type) and issubclass(t, pydantic.BaseModel)]
-        cls = models[0] if models else cls
-    return list(cls.model_fields)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pydantic
 
-from musicnet_tf import files
+from musicnet_tf import files, validation
 from musicnet_tf.errors import ModelError
 from musicnet_tf.models import ModelSpec
 
@@ -70,8 +70,11 @@ class Manifest(pydantic.BaseModel):
             manifest = cls.model_validate_json(path.read_bytes())
         except FileNotFoundError as error:
             raise ModelError(f"{path}: not found; is {folder} a trained or exported model?") from error
-        except (OSError, pydantic.ValidationError) as error:
-            raise ModelError(f"{path}: not a manifest of this program: {error}") from error
+        except OSError as error:
+            raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
+        except pydantic.ValidationError as error:
+            reason = validation.describe(cls, error)
+            raise ModelError(f"{path}: not a manifest of this program: {reason}; export the model again") from error
         if manifest.format_version != FORMAT_VERSION:
             raise ModelError(
                 f"{path}: format version {manifest.format_version}, this program reads {FORMAT_VERSION};"

@@ -17,7 +17,7 @@ import pydantic
 import tensorflow as tf
 
 from musicnet_tf import audio as audio_files
-from musicnet_tf import files
+from musicnet_tf import files, validation
 from musicnet_tf.datasets import Recording, Split
 from musicnet_tf.errors import RecordError, ScoreError
 from musicnet_tf.events import Notes
@@ -235,11 +235,13 @@ def read_info(folder: str | Path) -> DatasetInfo:
         raise RecordError(
             f"{path}: not found; {folder} is no finished record set: build it with `musicnet build_records`"
         ) from error
-    except (OSError, pydantic.ValidationError) as error:
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read ({error.strerror})") from error
+    except pydantic.ValidationError as error:
         version = _version_of(path)
         if version not in (None, SCHEMA_VERSION):
             raise RecordError(_other_version(path, version)) from error
-        reason = " ".join(str(error).split())
+        reason = validation.describe(DatasetInfo, error)
         raise RecordError(f"{path}: damaged or foreign ({reason}); build the records again") from error
     if info.schema_version != SCHEMA_VERSION:
         raise RecordError(_other_version(path, info.schema_version))

@@ -11,7 +11,7 @@ import numpy as np
 import pydantic
 from tqdm import tqdm
 
-from musicnet_tf import files, windowing
+from musicnet_tf import files, validation, windowing
 from musicnet_tf.decode.notes import NoteDecoding, decode
 from musicnet_tf.errors import ModelError
 from musicnet_tf.events import Notes
@@ -61,8 +61,10 @@ class Thresholds(pydantic.BaseModel):
         """Reads what `musicnet evaluate --choose_thresholds` wrote. Raises ModelError."""
         try:
             return cls.model_validate_json(Path(path).read_bytes())
-        except (OSError, pydantic.ValidationError) as error:
-            raise ModelError(f"{path}: holds no chosen thresholds: {error}") from error
+        except OSError as error:
+            raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
+        except pydantic.ValidationError as error:
+            raise ModelError(f"{path}: holds no chosen thresholds: {validation.describe(cls, error)}") from error
 
     def write(self, path: str | Path) -> None:
         """Writes what `read` reads."""

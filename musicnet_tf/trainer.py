@@ -16,7 +16,7 @@ import keras
 import tensorflow as tf
 
 import musicnet_tf
-from musicnet_tf import config, files, input_pipeline, plots
+from musicnet_tf import config, files, input_pipeline, plots, validation
 from musicnet_tf.config import Experiment
 from musicnet_tf.decode.notes import NoteDecoding, decode
 from musicnet_tf.errors import ConfigError, ModelError
@@ -182,7 +182,7 @@ def load_run(run: str | Path) -> tuple[Manifest, Experiment, keras.Model]:
     """
     run = Path(run)
     manifest = Manifest.read(run)
-    experiment = config.construct(Experiment, manifest.experiment, where=str(run / "manifest.json"))
+    experiment = validation.construct(Experiment, manifest.experiment, where=str(run / "manifest.json"))
     network = experiment.model.build()
     try:
         network.load_weights(run / WEIGHTS)

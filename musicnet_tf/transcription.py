@@ -13,7 +13,7 @@ import numpy as np
 import pydantic
 from tqdm import tqdm
 
-from musicnet_tf import audio, files, windowing
+from musicnet_tf import audio, files, validation, windowing
 from musicnet_tf.decode.notes import NoteDecoder, NoteDecoding
 from musicnet_tf.errors import AudioError, ConfigError, ModelError, MusicNetError
 from musicnet_tf.manifest import Manifest
@@ -183,7 +183,8 @@ def decoding_of(manifest: Manifest, **overrides: float | None) -> NoteDecoding:
     try:
         decoding = NoteDecoding.model_validate(manifest.decoder)
     except pydantic.ValidationError as error:
-        raise ModelError(f"model {manifest.name!r}: its manifest's decoder is not one of notes: {error}") from error
+        reason = validation.describe(NoteDecoding, error)
+        raise ModelError(f"model {manifest.name!r}: its manifest's decoder is not one of notes: {reason}") from error
     try:
         return NoteDecoding(**{**decoding.model_dump(), **{k: v for k, v in overrides.items() if v is not None}})
     except pydantic.ValidationError as error:

@@ -62,10 +62,10 @@ def test_refuses_a_folder_without_one(tmp_path):
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("{", "(?s)not a manifest of this program: .*JSON"),
+        ("{", "not a manifest of this program: .*json"),
         ("[]", "not a manifest"),
-        ('{"name": "a", "task": "b"}', "(?s)not a manifest.*spec"),
-        ('{"name": "a", "task": "b", "spec": {}, "colour": 1}', "(?s)not a manifest.*colour"),
+        ('{"name": "a", "task": "b"}', "not a manifest.*spec"),
+        ('{"name": "a", "task": "b", "spec": {}, "colour": 1}', "not a manifest.*colour"),
     ],
 )
 def test_refuses_what_is_no_manifest(tmp_path, text, reason):

@@ -106,9 +106,9 @@ def _corpus() -> Dataset:
     corpus, root = DATASETS.get(name), Path(_DATA_DIR.value or ".")
     if not _SET.value:
         return corpus(root=root)
-    from musicnet_tf import config  # brings TensorFlow
+    from musicnet_tf import config, validation  # brings TensorFlow
 
-    return config.construct(corpus, {**config.parse_overrides(_SET.value), "root": root}, where=f"corpus {name!r}")
+    return validation.construct(corpus, {**config.parse_overrides(_SET.value), "root": root}, where=f"corpus {name!r}")
 
 
 def _choose(predictor: Predictor, dataset: Dataset) -> int:

@@ -1,0 +1,57 @@
+"""Values from outside → pydantic models, every fault told in one line that names the key."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+import pydantic
+
+from musicnet_tf.errors import ConfigError
+from musicnet_tf.registry import nearest
+
+M = TypeVar("M", bound=pydantic.BaseModel)
+
+
+def construct(cls: type[M], values: Mapping[str, Any], where: str) -> M:
+    """A model of these values.
+
+    Raises:
+        ConfigError: which starts with `where` and names every faulty key; for an unknown key, the nearest.
+    """
+    try:
+        return cls.model_validate(dict(values))
+    except pydantic.ValidationError as error:
+        raise ConfigError(f"{where}: {describe(cls, error)}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+
+
+def describe(cls: type[pydantic.BaseModel], error: pydantic.ValidationError) -> str:
+    """All faults of one validation in one line."""
+    return "; ".join(_describe(cls, fault) for fault in error.errors(include_url=False))
+
+
+def _describe(cls: type[pydantic.BaseModel], fault: Any) -> str:
+    location = fault["loc"]
+    key = ".".join(str(part) for part in location)
+    if fault["type"] == "extra_forbidden":
+        choices = _fields_at(cls, location[:-1])
+        return f"unknown key {key!r}{nearest(str(location[-1]), choices)}"
+    if fault["type"] == "missing":
+        return f"key {key!r} is missing"
+    seen = reprlib.repr(fault["input"])
+    return f"key {key!r}: {fault['msg'].lower()}, got {seen}" if key else f"{fault['msg'].lower()}, got {seen}"
+
+
+def _fields_at(cls: type[pydantic.BaseModel], location: Sequence[Any]) -> list[str]:
+    """Names of the fields of the model that lies at `location` within `cls`."""
+    for part in location:
+        field = cls.model_fields.get(part) if isinstance(part, str) else None
+        if field is None:
+            continue
+        inner = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        models = [t for t in inner if isinstance(t, type) and issubclass(t, pydantic.BaseModel)]
+        cls = models[0] if models else cls
+    return list(cls.model_fields)
