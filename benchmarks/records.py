@@ -16,12 +16,13 @@ from pathlib import Path
 
 import librosa
 from absl import app, flags
-from apache_beam.options.pipeline_options import PipelineOptions
 
 from musicnet_tf.datasets import Dataset, Recording
 from musicnet_tf.registry import DATASETS
 from pipelines import build_records
 
+_DATASET = flags.DEFINE_string("dataset", "musicnet", "Corpus.")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder that holds it.", required=True)
 _MAX = flags.DEFINE_integer("max_recordings", 6, "Recordings to read.")
 RATE = 16000
 
@@ -37,15 +38,15 @@ def build(dataset: Dataset) -> None:
     """The job, as `musicnet build_records` runs it."""
     settings = build_records.Settings(dataset, RATE, 30.0, "pcm_s16le", 4)
     with tempfile.TemporaryDirectory() as folder:
-        build_records.build(settings, folder, PipelineOptions(["--runner=FnApiRunner"]))
+        build_records.build(settings, folder, build_records.beam_options("FnApiRunner"))
 
 
 def main(argv: list[str]) -> None:
     """Prints minutes of audio a minute for the job and its peers, and the ratios."""
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
-    cls = DATASETS.get(flags.FLAGS.dataset)
-    folder = Path(flags.FLAGS.data_dir).expanduser()
+    cls = DATASETS.get(_DATASET.value)
+    folder = Path(_DATA_DIR.value).expanduser()
 
     class Few(cls):  # type: ignore[misc, valid-type]
         """The first recordings of the corpus."""

@@ -1,10 +1,7 @@
-"""Corpus → sharded TFRecords and dataset_info.json, as an Apache Beam job.
+"""Corpus → sharded TFRecords and dataset_info.json, as an Apache Beam job; `musicnet build_records` runs it.
 
-    musicnet build_records --dataset=musicnet --data_dir=~/musicnet --output_dir=data/records/musicnet
-
-Options of the corpus are set by --set (`--set validation='["2227"]'`). A shard is written whole or not at
-all; a second run skips what is done and tries again what failed. In process by default; on a cluster by
---runner and --beam_option, e.g. --runner=FlinkRunner --beam_option=flink_master=host:8081.
+A shard is the unit of work: written whole or not at all, by one worker, in an order that depends on
+nothing but the corpus. A later run skips the shards that are done and tries again those with failures.
 """
 
 from __future__ import annotations
@@ -15,38 +12,21 @@ import hashlib
 import json
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import apache_beam as beam
 import tensorflow as tf
 import tqdm
-from absl import flags
 from apache_beam.metrics import Metrics
 from apache_beam.options.pipeline_options import PipelineOptions
 
 import musicnet_tf
-from musicnet_tf import config, files, records
+from musicnet_tf import files, records
 from musicnet_tf.datasets import SPLITS, Dataset, Recording, Split
-from musicnet_tf.errors import ConfigError, MusicNetError, RecordError
+from musicnet_tf.errors import MusicNetError, RecordError
 from musicnet_tf.events import Notes
-from musicnet_tf.registry import DATASETS
-
-_DATASET = flags.DEFINE_string("dataset", None, "Corpus, as in `musicnet list`.", required=True)
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder that holds the corpus as published.", required=True)
-_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder for the records.", required=True)
-_SET = flags.DEFINE_multi_string("set", [], "Option of the corpus, key=value in YAML; may be given again.")
-_SAMPLE_RATE = flags.DEFINE_integer("sample_rate", 44100, "Of the audio in the records; models say which they take.")
-_EXCERPT_SECONDS = flags.DEFINE_float("excerpt_seconds", 30.0, "Length of one record.", lower_bound=1.0)
-_ENCODING = flags.DEFINE_enum(
-    "encoding", "auto", ["auto", "flac", "pcm_s16le"], "Of the audio; auto: flac where tensorflow-io loads."
-)
-_RECORDINGS_PER_SHARD = flags.DEFINE_integer("recordings_per_shard", 4, "Recordings in one file.", lower_bound=1)
-_RUNNER = flags.DEFINE_string("runner", "FnApiRunner", "Apache Beam runner; the default runs in this process.")
-_NUM_WORKERS = flags.DEFINE_integer("num_workers", 1, "Processes of the in-process runner.", lower_bound=1)
-_BEAM_OPTION = flags.DEFINE_multi_string("beam_option", [], "Any other Beam option, key=value; may be given again.")
-_STRICT = flags.DEFINE_bool("strict", False, "Exit with status 1 where any recording failed.")
 
 PARTS = ".parts"
 """Folder of the notes that each finished shard leaves, from which a later run resumes."""
@@ -275,38 +255,9 @@ class _Progress:
                 bar.refresh()
 
 
-def _beam_options() -> PipelineOptions:
-    arguments = [f"--runner={_RUNNER.value}"]
-    if _NUM_WORKERS.value > 1:
-        arguments += ["--direct_running_mode=multi_processing", f"--direct_num_workers={_NUM_WORKERS.value}"]
-    for option in _BEAM_OPTION.value:
-        arguments.append(f"--{option.lstrip('-')}")
-    return PipelineOptions(arguments)
-
-
-def main(argv: list[str]) -> int:
-    """Builds a record set from the flags; gives the exit status."""
-    if len(argv) > 1:
-        raise ConfigError(f"build_records takes flags only, got {' '.join(argv[1:])!r}")
-    encoding = cast(records.Encoding, _ENCODING.value)
-    if _ENCODING.value == "auto":
-        encoding = "flac" if records.flac_is_readable() else "pcm_s16le"
-    options = {**config.parse_overrides(_SET.value), "root": str(Path(_DATA_DIR.value).expanduser())}
-    settings = Settings(
-        config.construct(DATASETS.get(_DATASET.value), options, where=f"--dataset={_DATASET.value}"),
-        _SAMPLE_RATE.value,
-        _EXCERPT_SECONDS.value,
-        encoding,
-        _RECORDINGS_PER_SHARD.value,
-    )
-    info = build(settings, Path(_OUTPUT_DIR.value).expanduser(), _beam_options())
-    for split, totals in info.splits.items():
-        print(
-            f"{split:10s} {totals['recordings']:5.0f} recordings  {totals['excerpts']:6.0f} excerpts"
-            f"  {totals['hours']:7.2f} h  {totals['notes']:8.0f} notes"
-        )
-    for name, why in info.failed.items():
-        print(f"left out   {name}: {why}")
-    if info.failed:
-        print(f"{len(info.failed)} of {len(info.failed) + len(info.recordings)} recordings left out")
-    return 1 if info.failed and _STRICT.value else 0
+def beam_options(runner: str, num_workers: int = 1, more: Sequence[str] = ()) -> PipelineOptions:
+    """Options of a run: the runner, processes of the in-process one, and any other as `key=value`."""
+    arguments = [f"--runner={runner}"]
+    if num_workers > 1:
+        arguments += ["--direct_running_mode=multi_processing", f"--direct_num_workers={num_workers}"]
+    return PipelineOptions([*arguments, *(f"--{option.lstrip('-')}" for option in more)])

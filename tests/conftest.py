@@ -76,10 +76,9 @@ def _forgetting_verbs() -> Iterator[None]:
 
 
 @pytest.fixture
-def build_records() -> Iterator[ModuleType]:
-    """The module `pipelines.build_records`, with its flags forgotten afterwards."""
-    with _forgetting_verbs():
-        yield importlib.import_module("pipelines.build_records")
+def build_records() -> ModuleType:
+    """The module `pipelines.build_records`, imported only where a test needs Beam."""
+    return importlib.import_module("pipelines.build_records")
 
 
 @pytest.fixture(scope="session")
@@ -93,10 +92,9 @@ def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_records(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A record set of `tiny_corpus` at 16 kHz for `configs/tiny.yaml` with `data.folder` set to its parent."""
     folder = tmp_path_factory.mktemp("records") / "tiny"
-    from apache_beam.options.pipeline_options import PipelineOptions
+    from pipelines import build_records
 
-    with _forgetting_verbs():
-        module = importlib.import_module("pipelines.build_records")
-        corpus = DATASETS.get("musicnet")(root=tiny_corpus, validation=tuple(synthetic.VALIDATION))
-        module.build(module.Settings(corpus, 16000, 2.0, "pcm_s16le", 2), folder, PipelineOptions([]))
+    corpus = DATASETS.get("musicnet")(root=tiny_corpus, validation=tuple(synthetic.VALIDATION))
+    settings = build_records.Settings(corpus, 16000, 2.0, "pcm_s16le", 2)
+    build_records.build(settings, folder, build_records.beam_options("FnApiRunner"))
     return folder
