@@ -117,7 +117,7 @@ class Experiment(Section):
     """
 
     name: str = pydantic.Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-    seed: int = 0
+    seed: int = pydantic.Field(default=0, ge=0, lt=2**31)
     task: Annotated[pydantic.SerializeAsAny[Task], _from_registry(TASKS)]
     model: Annotated[pydantic.SerializeAsAny[Model], _from_registry(MODELS)]
     data: Data

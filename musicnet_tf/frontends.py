@@ -50,9 +50,9 @@ def log_frequency_filters(
 ) -> np.ndarray:
     """Triangular filters at geometrically spaced centres, float32 `(fft_length // 2 + 1, num_bins)`.
 
-    Bin `i` is centred on `fmin * 2**(i / bins_per_octave)` and falls to 0 at its neighbours' centres, or
-    one FFT bin away where those are nearer: there it interpolates. Peaks are 1, so that a steady tone
-    keeps its power.
+    Bin `i` is centred on `fmin * 2**(i / bins_per_octave)` and falls to 0 at the next centre and as far
+    below its own, or one FFT bin away where that is farther: there it interpolates. Peaks are 1, so that a
+    steady tone keeps its power.
 
     Raises:
         ConfigError: where the highest bin lies above the Nyquist frequency.

@@ -74,7 +74,7 @@ class WindowSource:
         names = tf.data.Dataset.from_tensor_slices(self.files)
         if shuffle:
             names = names.shuffle(len(self.files), seed=tf.cast(seed[0], tf.int64) + tf.cast(seed[1], tf.int64) * 7919)
-        read = names.interleave(tf.data.TFRecordDataset, cycle_length=4, deterministic=True)
+        read = names.interleave(tf.data.TFRecordDataset, cycle_length=4)
         if shuffle:
             read = read.shuffle(shuffle, seed=tf.cast(seed[0], tf.int64) * 104729 + tf.cast(seed[1], tf.int64))
         return read.map(records.parse, num_parallel_calls=2, deterministic=True)
@@ -95,33 +95,33 @@ def training(experiment: Experiment, first_epoch: int = 0) -> tf.data.Dataset:
 
 
 def validation(experiment: Experiment) -> tf.data.Dataset:
-    """The same batches each time: windows spread evenly over the validation excerpts, unchanged."""
+    """The same batches each time: windows spread evenly over the validation excerpts, unchanged.
+
+    An excerpt no longer than a window gives the same one each time that it is asked.
+    """
     config, spec = experiment.train, experiment.model.spec()
     wanted = config.validation_steps * config.batch_size
     sources = open_sources(experiment, "validation")
     available = sum(source.num_excerpts for source in sources)
-    if not available:
-        names = ", ".join(str(source.folder) for source in sources)
-        raise ConfigError(f"data.validation: no excerpts in the validation split of {names}")
     per_excerpt = max(1, -(-wanted // available))
     seed = tf.constant([experiment.seed, 0])
     windows = [_windows(s, experiment, spec, seed, per_excerpt, shuffle=0) for s in sources]
     merged = windows[0]
     for more in windows[1:]:
         merged = merged.concatenate(more)
-    # Every n-th window, so that a short validation hears each piece.
+    # There are at least as many windows as wanted; those left out are spread evenly too.
     total = available * per_excerpt
-    steps = min(config.validation_steps, -(-total // config.batch_size))
-    stride = max(1, total // (steps * config.batch_size))
-    batches = merged.shard(stride, 0).batch(config.batch_size).take(steps)
-    return batches.apply(tf.data.experimental.assert_cardinality(steps)).cache().prefetch(2)
+    chosen = merged.enumerate().filter(lambda i, _: (i + 1) * wanted // total > i * wanted // total)
+    batches = chosen.map(lambda _, window: window).batch(config.batch_size)
+    return batches.apply(tf.data.experimental.assert_cardinality(config.validation_steps)).cache().prefetch(2)
 
 
 def open_sources(experiment: Experiment, split: Split) -> list[WindowSource]:
-    """The record sets of one side of an experiment, checked; those without that split are left out for training.
+    """The record sets of one side of an experiment, checked; those without that split are left out.
 
     Raises:
-        ConfigError: where no set has any excerpt to train on.
+        ConfigError: where no set has any excerpt of that split, or a sample rate is not the model's.
+        RecordError: where a set is damaged or cannot be decoded here.
     """
     data = experiment.data
     named: tuple[Source, ...] = data.train if split == "train" else data.validation or data.train
@@ -143,7 +143,6 @@ def _mixed_windows(
         _windows(source, experiment, spec, tf.random.fold_in(seed, i), data.windows_per_excerpt, data.shuffle_excerpts)
         for i, source in enumerate(sources)
     ]
-    streams = [stream.repeat() for stream in streams]
     if len(streams) == 1:
         mixed = streams[0]
     else:
@@ -166,7 +165,7 @@ def _windows(
     per_excerpt: int,
     shuffle: int,
 ) -> tf.data.Dataset:
-    """Windows `(audio, targets)` of one pass over a source.
+    """Windows `(audio, targets)` of a source, without end for training, otherwise of one pass.
 
     The excerpt is decoded once for all its windows; their places, and the augmentation of training
     windows, follow from the seed and the excerpt's number.
@@ -191,8 +190,12 @@ def _windows(
             )
         )
 
-    excerpts = source.excerpts(shuffle, seed).enumerate()
-    return excerpts.interleave(draw, cycle_length=4, block_length=1, num_parallel_calls=2, deterministic=True)
+    excerpts = source.excerpts(shuffle, seed)
+    if source.split == "train":
+        excerpts = excerpts.repeat()  # before they are numbered, so that each pass draws other windows
+    return excerpts.enumerate().interleave(
+        draw, cycle_length=4, block_length=1, num_parallel_calls=2, deterministic=True
+    )
 
 
 def _window(

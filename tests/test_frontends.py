@@ -1,0 +1,139 @@
+"""Front ends against librosa, NumPy, and tones whose place and level are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from musicnet_tf import frontends
+from musicnet_tf.errors import ConfigError
+from musicnet_tf.frontends import LogFrequencySpectrogram, MagnitudeSpectrum, UnitPower
+
+RATE = 16000
+HOP = 320
+
+
+def noise(*shape):
+    return np.random.default_rng(0).normal(0, 0.1, shape).astype(np.float32)
+
+
+def tone(hertz, length=16000, amplitude=1.0):
+    return (amplitude * np.sin(2 * np.pi * hertz * np.arange(length) / RATE)).astype(np.float32)
+
+
+@pytest.mark.parametrize(("window", "length"), [("hann", 4096), ("hann", 1024), ("rect", 512)])
+def test_power_spectrum_is_librosas(window, length):
+    import librosa
+
+    audio = noise(2, 6400)
+    ours = np.asarray(frontends.power_spectrum(audio, length, HOP, 20, window))
+    taper = librosa.filters.get_window("boxcar" if window == "rect" else window, length)
+    theirs = librosa.stft(
+        audio, n_fft=length, hop_length=HOP, window=taper, center=True, pad_mode="constant", dtype=np.complex128
+    )
+    theirs = np.abs(theirs / taper.sum()) ** 2
+    assert ours.shape == (2, 20, length // 2 + 1)
+    np.testing.assert_allclose(ours, np.swapaxes(theirs, 1, 2)[:, :20], atol=1e-5 * theirs.max())
+
+
+def test_a_full_scale_sine_peaks_at_a_quarter():
+    power = np.asarray(frontends.power_spectrum(tone(1000)[None], 1024, HOP, 50))[0, 20]
+    assert np.argmax(power) == 64  # 1000 Hz of 15.625 Hz a bin
+    assert power[64] == pytest.approx(0.25, rel=1e-4)
+
+
+@pytest.mark.parametrize("length", [1024, 4096])
+def test_a_frame_is_centred_on_its_number_times_the_hop(length):
+    impulse = np.zeros((1, 16000), np.float32)
+    impulse[0, 20 * HOP] = 1.0
+    loudness = np.asarray(frontends.power_spectrum(impulse, length, HOP, 50)).mean(axis=-1)[0]
+    assert np.argmax(loudness) == 20
+    np.testing.assert_allclose(loudness[14:20], loudness[26:20:-1], rtol=1e-3, atol=1e-12)
+    assert loudness[20] == pytest.approx((2 / length) ** 2, rel=1e-3)  # the taper's apex over its sum
+    reach = length // 2 // HOP
+    assert not loudness[: 20 - reach].max(initial=0.0) > 1e-12
+    assert loudness[20 - reach] > 0
+
+
+def semitones(**changes):
+    settings = {"window_lengths": (4096, 1024), "bins_per_octave": 36, "num_bins": 294, "fmin": 27.5 * 2 ** (-1 / 36)}
+    return LogFrequencySpectrogram(**{"sample_rate": RATE, "hop_length": HOP, **settings, **changes})
+
+
+def test_a_tone_stands_in_its_bin_at_its_level():
+    pitches = np.arange(57, 109, 3)  # from 220 Hz, where bins are farther apart than the long window blurs
+    audio = np.stack([tone(440 * 2 ** ((p - 69) / 12)) for p in pitches])
+    spectra = np.asarray(semitones()(audio))[:, 25]  # (pitches, bins, windows)
+    assert np.argmax(spectra[..., 0], axis=1).tolist() == (3 * (pitches - 21) + 1).tolist()
+    # Full scale is 0.25 (-6 dB) and the floor -80 dB; a filter wider than the lobe gathers 1.76 dB at most.
+    full = 8 + np.log10(0.25)
+    assert np.all((spectra[..., 0].max(axis=1) > full - 0.15) & (spectra[..., 0].max(axis=1) < full + 0.18))
+    softer = np.asarray(semitones()(0.1 * audio))[:, 25]
+    np.testing.assert_allclose(spectra[..., 0].max(axis=1) - softer[..., 0].max(axis=1), 2.0, atol=1e-3)  # 20 dB
+
+
+def test_silence_is_exactly_nothing():
+    output = np.asarray(semitones()(np.zeros((2, 6400), np.float32)))
+    assert output.shape == (2, 20, 294, 2)
+    assert not output.any()
+
+
+def test_the_floor_is_where_it_is_said_to_be():
+    tone_at_floor = tone(440, amplitude=2e-3)[None]  # a quarter of its square: -60 dB
+    level = np.asarray(semitones(floor_db=-60.0)(tone_at_floor))[0, 25, :, 0].max()
+    assert level == pytest.approx(np.log10(2), abs=0.07)
+
+
+def test_filters_by_hand():
+    filters = frontends.log_frequency_filters(1024, 1024, fmin=64, bins_per_octave=1, num_bins=3)  # bins of 1 Hz
+    assert filters.shape == (513, 3)
+    assert filters[[64, 128, 256], [0, 1, 2]].tolist() == [1, 1, 1]
+    assert filters[[128, 192, 256, 64], 1].tolist() == [1, 0.5, 0, 0.5]
+    between = frontends.log_frequency_filters(1024, 64, fmin=40, bins_per_octave=12, num_bins=1)  # bins of 16 Hz
+    assert between[:5, 0].tolist() == [0, 0, 0.5, 0.5, 0]  # 40 Hz lies midway between 32 and 48
+
+
+def test_filters_above_nyquist_are_refused():
+    with pytest.raises(ConfigError, match=r"294 bins from 26.9756 Hz reach .* above the Nyquist frequency 4000 Hz; take"):
+        semitones(sample_rate=8000)
+
+
+@pytest.mark.parametrize(("window", "log"), [("rect", False), ("hann", True)])
+def test_magnitude_spectrum_is_numpys(window, log):
+    audio = noise(3, 1024)
+    taper = np.hanning(1025)[:-1] if window == "hann" else 1.0
+    power = np.abs(np.fft.rfft(audio * taper))[:, :512] ** 2 / 1024
+    expected = np.log10(1e-6 + power) if log else power
+    output = np.asarray(MagnitudeSpectrum(window, log)(audio))
+    assert output.shape == (3, 512)
+    np.testing.assert_allclose(output, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_unit_power():
+    loud, soft, silent = np.asarray(UnitPower()(np.stack([tone(440), tone(440, amplitude=0.01), np.zeros(16000)])))
+    assert np.sqrt(np.mean(loud**2)) == pytest.approx(1, abs=1e-4)
+    assert np.sqrt(np.mean(soft**2)) == pytest.approx(1, abs=1e-3)
+    assert not silent.any()
+
+
+@pytest.mark.parametrize(
+    "layer", [semitones(floor_db=-70.0), MagnitudeSpectrum("hann", True), UnitPower()], ids=lambda x: type(x).__name__
+)
+def test_a_config_makes_the_same_layer_again(layer):
+    again = type(layer).from_config(layer.get_config())
+    assert again.get_config() == layer.get_config()
+    audio = noise(2, 2048)
+    np.testing.assert_array_equal(np.asarray(again(audio)), np.asarray(layer(audio)))
+    assert layer.compute_output_shape((None, 2048)) == (None, *layer(audio).shape[1:])
+
+
+def test_spectra_stay_float32_under_a_mixed_policy():
+    import keras
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        assert semitones()(noise(1, 640)).dtype == "float32"
+        assert MagnitudeSpectrum()(noise(1, 640)).dtype == "float32"
+    finally:
+        keras.config.set_dtype_policy(before)
