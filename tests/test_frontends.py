@@ -94,7 +94,9 @@ def test_filters_by_hand():
 
 
 def test_filters_above_nyquist_are_refused():
-    with pytest.raises(ConfigError, match=r"294 bins from 26.9756 Hz reach .* above the Nyquist frequency 4000 Hz; take"):
+    with pytest.raises(
+        ConfigError, match=r"294 bins from 26.9756 Hz reach .* above the Nyquist frequency 4000 Hz; take"
+    ):
         semitones(sample_rate=8000)
 
 

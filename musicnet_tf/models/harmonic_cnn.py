@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import pydantic
 from keras import layers, ops
 
 from musicnet_tf.frontends import LogFrequencySpectrogram
@@ -49,7 +50,7 @@ class HarmonicCnn(Model):
     The idea that one small network, shared by all pitches, suffices once it sees each pitch's harmonics
     is HPPNet's (Wei et al., ISMIR 2022) and, by stacking, Basic Pitch's (Bittner et al., ICASSP 2022). Time
     context comes from dilation, so that any length of audio may be cut into windows and put together
-    again exactly. Trainable parameters with the defaults: 78,893.
+    again exactly. Trainable parameters with the defaults: 79,271.
 
     Attributes:
         sample_rate: of the waveform that it takes.
@@ -63,13 +64,13 @@ class HarmonicCnn(Model):
 
     source = "musicnet_tf, after HPPNet (Wei et al. 2022) and Basic Pitch (Bittner et al. 2022)"
 
-    sample_rate: int = 16000
-    hop_length: int = 320
-    window_frames: int = 200
-    window_lengths: tuple[int, ...] = (4096, 1024)
-    channels: int = 32
-    dilations: tuple[int, ...] = (1, 2, 4, 8, 4, 2)
-    shifts: tuple[int, ...] = (-12, 0, 12, 19, 24, 28, 31, 34, 36)
+    sample_rate: int = pydantic.Field(default=16000, gt=0)
+    hop_length: int = pydantic.Field(default=320, gt=0)
+    window_frames: int = pydantic.Field(default=200, gt=0)
+    window_lengths: tuple[pydantic.PositiveInt, ...] = pydantic.Field(default=(4096, 1024), min_length=1)
+    channels: int = pydantic.Field(default=32, ge=2)
+    dilations: tuple[pydantic.PositiveInt, ...] = (1, 2, 4, 8, 4, 2)
+    shifts: tuple[int, ...] = pydantic.Field(default=(-12, 0, 12, 19, 24, 28, 31, 34, 36), min_length=1)
 
     @property
     def _semitones(self) -> int:

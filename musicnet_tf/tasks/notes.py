@@ -14,6 +14,9 @@ from musicnet_tf.models import ModelSpec
 from musicnet_tf.registry import TASKS
 from musicnet_tf.tasks import Task
 
+Head = Literal["frame", "onset", "offset", "velocity"]
+_WEIGHTS: dict[Head, float] = {"frame": 1.0, "onset": 1.0, "offset": 1.0, "velocity": 0.5}
+
 
 @TASKS.register("notes")
 class Notes(Task):
@@ -24,7 +27,7 @@ class Notes(Task):
             estimates themselves.
         onset_width: half the base in seconds of the triangle that marks an onset or offset (Kong et al.
             2021: 50 ms).
-        weights: of the heads' losses.
+        weights: of the heads' losses; those that are not named keep their default.
         decoder: how activations become notes until thresholds have been chosen on validation data.
     """
 
@@ -34,8 +37,13 @@ class Notes(Task):
 
     frame_loss: Literal["cross_entropy", "square"] = "cross_entropy"
     onset_width: float = pydantic.Field(default=0.05, gt=0)
-    weights: dict[str, float] = pydantic.Field(default={"frame": 1.0, "onset": 1.0, "offset": 1.0, "velocity": 0.5})
+    weights: dict[Head, pydantic.NonNegativeFloat] = _WEIGHTS
     decoder: NoteDecoding = NoteDecoding()
+
+    @pydantic.field_validator("weights", mode="after")
+    @classmethod
+    def _fill_in(cls, weights: dict[Head, float]) -> dict[Head, float]:
+        return {**_WEIGHTS, **weights}
 
     def targets(self, notes: Any, spec: ModelSpec) -> dict[str, Any]:
         from musicnet_tf import targets  # the only part that needs TensorFlow
@@ -56,7 +64,7 @@ class Notes(Task):
         return {head: choices[head] for head in self.heads(spec)}
 
     def loss_weights(self, spec: ModelSpec) -> dict[str, float]:
-        return {head: self.weights[head] for head in self.heads(spec)}
+        return {head: self.weights[head] for head in self.heads(spec)}  # type: ignore[index]
 
     def metrics(self, spec: ModelSpec) -> dict[str, list[keras.metrics.Metric]]:
         threshold = 0.5 if self.frame_loss == "square" else 0.0
