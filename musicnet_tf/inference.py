@@ -45,7 +45,12 @@ class Predictor:
     run: Callable[[np.ndarray], dict[str, Any]]
 
     def __call__(self, windows: np.ndarray) -> dict[str, np.ndarray]:
-        """Activations of a batch of windows."""
+        """Activations of a batch of windows. Raises ModelError where they are not of the model's length."""
+        expected = self.manifest.geometry.window_length
+        if np.ndim(windows) != 2 or np.shape(windows)[1] != expected:
+            raise ModelError(
+                f"{self.manifest.name} takes windows of shape (batch, {expected}), got {np.shape(windows)}"
+            )
         return {head: np.asarray(values) for head, values in self.run(windows).items()}
 
 
@@ -112,7 +117,15 @@ def _load_saved_model(folder: Path) -> Predictor:
     manifest = Manifest.read(folder / ASSETS)
     try:
         loaded = tf.saved_model.load(str(folder))
-        run = loaded.signatures["serving_default"]
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"{folder}: not a SavedModel of this program ({error}); export the model again") from error
-    return Predictor(manifest, lambda windows: run(tf.convert_to_tensor(windows, tf.float32)))
+        run = loaded.signatures[SIGNATURE]
+        _, inputs = run.structured_input_signature
+        if inputs[WINDOWS].shape.as_list() != [None, manifest.geometry.window_length]:
+            raise ValueError(f"its windows have shape {inputs[WINDOWS].shape}, which its manifest does not tell")
+    except (OSError, ValueError, LookupError, tf.errors.OpError) as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(f"{folder}: not a SavedModel of this program ({reason}); export the model again") from error
+
+    def predict(windows: np.ndarray, loaded: Any = loaded) -> dict[str, Any]:
+        return run(tf.convert_to_tensor(windows, tf.float32))  # `loaded` holds the variables of `run`
+
+    return Predictor(manifest, predict)
