@@ -165,7 +165,7 @@ def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for override in overrides:
         key, equals, text = override.partition("=")
-        if not equals or not key:
+        if not equals or not all(key.split(".")):
             raise ConfigError(f"--set {override}: expected key=value, such as train.steps=200")
         try:
             value = yaml.safe_load(text)
