@@ -270,6 +270,23 @@ assert not {{"tensorflow", "keras", "tensorflow_serving"}} & set(sys.modules)
     np.testing.assert_allclose(np.load(tmp_path / "frame.npy"), expected, rtol=0, atol=1e-6)
 
 
+def test_the_verb_transcribes_by_a_server(musicnet, server, service, tmp_path, rising_tone):
+    import soundfile
+
+    soundfile.write(tmp_path / "tone.wav", rising_tone, 16000)
+    service.requests.clear()
+    args = [tmp_path / "tone.wav", f"--server=grpc://{server}/tiny", f"--output_dir={tmp_path}", "--formats=npz"]
+    outcome = musicnet("transcribe", *args)
+    assert (outcome.status, outcome.stderr) == (0, "")
+    assert [signature for signature, _ in service.requests] == ["describe", "serving_default"]
+    with np.load(tmp_path / "tone.npz") as npz:
+        assert npz["frame"].shape == (165, 88)
+    assert "not both" in musicnet("transcribe", *args, "--model=x").stderr
+    refused = musicnet("transcribe", args[0], f"--server=grpc://{server}/piano", f"--output_dir={tmp_path}")
+    assert refused.status == 1
+    assert "no such model or version" in refused.stderr
+
+
 def config_text(name):
     return (ROOT / "serving" / name).read_text(encoding="utf-8")
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", "out", "Folder for the outputs; made if need be.")
 _FORMATS = flags.DEFINE_list("formats", ["midi", "csv", "png"], "Any of midi, csv, jams, npz, png.")
 _MODEL = flags.DEFINE_string("model", None, "A shipped model's name (`musicnet list`), or a run's or export's folder.")
+_SERVER = flags.DEFINE_string("server", None, "A model on a server instead: grpc://host:port/model[@version].")
 _SKIP_EXISTING = flags.DEFINE_bool("skip_existing", False, "Leave recordings alone whose outputs are all there.")
 _ONSET_THRESHOLD = flags.DEFINE_float(
     "onset_threshold",
@@ -47,6 +48,8 @@ def main(argv: list[str]) -> int:
     """Transcribes what argv names and returns 1 if any recording failed."""
     if not argv[1:]:
         raise app.UsageError("name at least one recording or folder")
+    if _MODEL.value and _SERVER.value:
+        raise app.UsageError("give --model or --server, not both")
     from musicnet_tf import files, transcription, writers
 
     formats = writers.check_formats(_FORMATS.value)
@@ -66,7 +69,12 @@ def main(argv: list[str]) -> int:
 def _transcribe(recordings: list[Path], formats: list[str]) -> Iterator[transcription.Result]:
     from musicnet_tf import inference, transcription  # loading brings TensorFlow: last, after all checks
 
-    predictor = inference.load(_MODEL.value or inference.DEFAULT_MODEL)
+    if _SERVER.value:
+        from serving import client
+
+        predictor: transcription.Predictor = client.connect(_SERVER.value)
+    else:
+        predictor = inference.load(_MODEL.value or inference.DEFAULT_MODEL)
     thresholds = {"onset_threshold": _ONSET_THRESHOLD.value, "frame_threshold": _FRAME_THRESHOLD.value}
     decoding = transcription.decoding_of(predictor.manifest, **thresholds)
     yield from transcription.transcribe_batch(
