@@ -71,7 +71,7 @@ def _forgetting_verbs() -> Iterator[None]:
             delattr(flags.FLAGS, name)
         flags.FLAGS.unparse_flags()
         for name in set(sys.modules) - modules:
-            if name.startswith(("musicnet_tf.bin.", "pipelines.")):
+            if name.startswith("musicnet_tf.bin."):
                 del sys.modules[name]
 
 

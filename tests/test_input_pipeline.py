@@ -212,6 +212,8 @@ def test_augmentation_reaches_training_windows_alone(experiment):
     gains = []
     for (a, x), (b, y) in zip(plain, loud, strict=True):
         np.testing.assert_array_equal(x["frame"], y["frame"])
+        if not a.any():
+            continue  # the end of a recording may be silent
         gains.append(20 * np.log10(np.abs(b).max() / np.abs(a).max()))
         np.testing.assert_allclose(b, a * 10 ** (gains[-1] / 20), atol=1e-5)
     assert np.std(gains) > 2
