@@ -108,7 +108,10 @@ def _write(folder: Path, manifest: Manifest, experiment: Experiment, network: ke
     archive = keras.export.ExportArchive()  # finds the endpoints' variables; track() would save them twice
     archive.add_endpoint(inference.SIGNATURE, inference.forward(experiment, network), [windows])
     archive.add_endpoint(inference.DESCRIBE, describe, [tf.TensorSpec((None,), tf.int32, name=inference.EACH)])
-    archive.write_out(str(folder), verbose=False)
+    try:
+        archive.write_out(str(folder), verbose=False)
+    except tf.errors.OpError as error:  # a full disk, as TensorFlow tells it
+        raise OSError(" ".join(error.message.split())) from error
     manifest.write(files.make_folder(folder / inference.ASSETS))
 
 

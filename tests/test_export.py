@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -141,14 +142,26 @@ def test_versions_count_up_and_are_never_replaced(tiny_run, tiny_export, tmp_pat
 
 
 def test_nothing_half_written_stays(tiny_run, tmp_path, monkeypatch):
-    def fail(self, folder):
-        (folder / "half").write_text("of it")
+    import keras
+    import tensorflow as tf
+
+    def fail(self, folder, **options):
+        (Path(folder) / "half").write_text("of it")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Manifest, "write", fail)
-    with pytest.raises(OutputError, match=r"1: cannot be written \(No space left on device\)"):
-        export.export(tiny_run, tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    def fail_as_tensorflow(self, folder, **options):
+        Path(folder).mkdir()
+        raise tf.errors.ResourceExhaustedError(None, None, f"{folder}/half;\nNo space left")
+
+    for cls, name, failing in [
+        (Manifest, "write", fail),
+        (keras.export.ExportArchive, "write_out", fail_as_tensorflow),
+    ]:
+        monkeypatch.setattr(cls, name, failing)
+        with pytest.raises(OutputError, match=r"1: cannot be written \(.*No space left") as caught:
+            export.export(tiny_run, tmp_path)
+        assert "\n" not in str(caught.value)
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_an_export_cannot_be_exported(tiny_export, tmp_path):
