@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from musicnet_tf import audio, records
@@ -133,6 +133,15 @@ LOW_RATE = 100  # so that many edges fit into little audio
     length=st.integers(1, 450),
     rows=st.lists(note_rows(low=-120, high=500, longest=400), max_size=8),
     seconds=st.sampled_from([0.37, 1.0, 2.0, 10.0]),
+)
+@example(
+    length=250,
+    seconds=1.0,
+    rows=[  # beginning, ending and reaching over right at the edges at 100, 200 and 250
+        *((100, 150, 60, 1, 0, 0.0, 0.0), (50, 100, 61, 1, 0, 0.0, 0.0), (99, 101, 62, 1, 0, 0.0, 0.0)),
+        *((-10, 0, 63, 1, 0, 0.0, 0.0), (-10, 1, 64, 1, 0, 0.0, 0.0), (-50, 400, 65, 1, 0, 0.0, 0.0)),
+        *((249, 300, 66, 1, 0, 0.0, 0.0), (250, 300, 67, 1, 0, 0.0, 0.0), (200, 250, 68, 1, 0, 0.0, 0.0)),
+    ],
 )
 def test_cut_keeps_every_sample_and_every_note_once(tmp_path_factory, length, rows, seconds):
     samples = np.random.default_rng(length).integers(-(2**15), 2**15, length) / 2.0**15
