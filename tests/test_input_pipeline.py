@@ -98,7 +98,7 @@ def test_training_is_a_function_of_seed_and_epoch(experiment, excerpts, tiny_cor
     resumed = input_pipeline.training(whole, first_epoch=2)
     assert resumed.cardinality().numpy() == 2
     assert same(flat(resumed), epochs[2])
-    assert not same(flat(input_pipeline.training(experiment("seed=1")))[:8], epochs[0])
+    assert not same(flat(input_pipeline.training(experiment("seed=1", "train.steps=2"))), epochs[0])
     _belong(windows, excerpts, tiny_corpus, synthetic.TRAIN)
 
 
@@ -184,12 +184,12 @@ def test_sources_are_mixed_by_weight(tmp_path):
     sources = "[{records: a, weight: 5}, {records: b, weight: 1}, {records: c, weight: 2}]"
     mixed = config.load(
         TINY,
-        [f"data.folder={tmp_path}", f"data.train={sources}", "train.steps=50", "train.steps_per_epoch=50"],
+        [f"data.folder={tmp_path}", f"data.train={sources}", "train.steps=30", "train.steps_per_epoch=30"],
     )
     levels = [float(audio[0]) for audio, _ in flat(input_pipeline.training(mixed))]
-    shares = [levels.count(level) / 200 for level in (0.25, 0.5, 0.75)]
+    shares = [levels.count(level) / 120 for level in (0.25, 0.5, 0.75)]
     assert sum(shares) == 1.0
-    assert shares == pytest.approx([5 / 8, 1 / 8, 2 / 8], abs=0.1)  # about three standard deviations
+    assert shares == pytest.approx([5 / 8, 1 / 8, 2 / 8], abs=0.13)  # about three standard deviations
 
 
 def test_each_pass_over_a_small_set_draws_other_windows(tmp_path):
@@ -208,7 +208,9 @@ def test_each_pass_over_a_small_set_draws_other_windows(tmp_path):
 
 
 def test_augmentation_reaches_training_windows_alone(experiment):
-    plain, loud = (flat(input_pipeline.training(experiment(f"data.augmentation.gain_db={db}")))[:8] for db in (0, 12))
+    plain, loud = (
+        flat(input_pipeline.training(experiment("train.steps=2", f"data.augmentation.gain_db={db}"))) for db in (0, 12)
+    )
     gains = []
     for (a, x), (b, y) in zip(plain, loud, strict=True):
         np.testing.assert_array_equal(x["frame"], y["frame"])
