@@ -80,6 +80,12 @@ def test_runs_a_verb_with_files_and_flags_in_any_order(musicnet):
     assert musicnet("say-again", "--output_dir=o", "--", "--help").stdout.startswith("--help o")
 
 
+def test_the_home_folder_is_found_in_a_flags_value(musicnet, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/someone")
+    said = musicnet("say_again", "~/x", "a=~/x", "--output_dir=~/o", "--set=a=~/y").stdout
+    assert said == "~/x a=~/x /home/someone/o ['midi', 'csv'] False loud ['a=~/y']\n"
+
+
 def test_flags_of_one_call_do_not_reach_the_next(musicnet):
     assert musicnet("say_again", "x", "--output_dir=o", "--times=3").stdout.count("\n") == 3
     assert musicnet("say_again", "x", "--output_dir=o").stdout.count("\n") == 1

@@ -64,7 +64,7 @@ def _dispatch(args: list[str]) -> int:
     if args[0] == "--version":
         print(f"musicnet_tf {musicnet_tf.__version__}")
         return 0
-    verb, rest = args[0].replace("-", "_"), args[1:]
+    verb, rest = args[0].replace("-", "_"), [_in_home(arg) for arg in args[1:]]
     if verb not in verbs():
         return _refuse_verb(args[0])
     try:
@@ -105,6 +105,13 @@ def _parse(verb: str, module: ModuleType, args: list[str]) -> list[str]:
 
         word, known = f"--{error.flagname}", [f"--{flag.name}" for flag in _help.flags_of(module)]
         raise app.UsageError(f"unknown flag {word}{nearest(word, known)}") from error
+
+
+def _in_home(arg: str) -> str:
+    """`--output_dir=~/notes` as `--output_dir ~/notes` would be: shells leave the first alone."""
+    flag, equals, value = arg.partition("=")
+    home = os.path.expanduser(value)  # noqa: PTH111  # a value need not be a path, which Path would rewrite
+    return f"{flag}={home}" if equals and flag.startswith("--") else arg
 
 
 def _refuse_verb(word: str) -> int:
