@@ -12,7 +12,7 @@ from typing import Any
 import pydantic
 
 from musicnet_tf import files, validation
-from musicnet_tf.errors import ModelError
+from musicnet_tf.errors import ConfigError, ModelError
 from musicnet_tf.models import ModelSpec
 
 FILENAME = "manifest.json"
@@ -48,6 +48,15 @@ class Manifest(pydantic.BaseModel):
     licence: str = ""
     scores: dict[str, dict[str, float]] = {}
     versions: dict[str, str] = {}
+
+    @pydantic.field_validator("spec")
+    @classmethod
+    def _is_geometry(cls, spec: dict[str, Any]) -> dict[str, Any]:
+        try:
+            ModelSpec.from_dict(spec)
+        except (KeyError, TypeError, AttributeError, ConfigError) as error:
+            raise ValueError(f"no geometry of a model ({type(error).__name__}: {error})") from error
+        return spec
 
     @property
     def geometry(self) -> ModelSpec:

@@ -66,6 +66,7 @@ def test_refuses_a_folder_without_one(tmp_path):
         ("[]", "not a manifest"),
         ('{"name": "a", "task": "b"}', "not a manifest.*spec"),
         ('{"name": "a", "task": "b", "spec": {}, "colour": 1}', "not a manifest.*colour"),
+        ('{"name": "a", "task": "b", "spec": {"heads": {}}}', "not a manifest.*'spec'.*no geometry of a model"),
     ],
 )
 def test_refuses_what_is_no_manifest(tmp_path, text, reason):
