@@ -89,9 +89,9 @@ def _corpus(corpus: Any) -> Row:
 
 
 def _config(path: Path) -> Row:
-    text = path.read_text(encoding="utf-8")
-    comments = [line.lstrip("# ") for line in text.splitlines() if line.startswith("#")]
     try:
+        text = path.read_text(encoding="utf-8")
+        comments = [line.lstrip("# ") for line in text.splitlines() if line.startswith("#")]
         values = yaml.safe_load(text)
         return {
             "name": values["name"],
@@ -101,7 +101,7 @@ def _config(path: Path) -> Row:
             "records": [source["records"] for source in values["data"]["train"]],
             "summary": comments[0] if comments else "",
         }
-    except (yaml.YAMLError, TypeError, KeyError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError) as error:
         raise ConfigError(f"{path}: no config of an experiment ({' '.join(str(error).split())})") from error
 
 

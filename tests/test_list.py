@@ -63,6 +63,12 @@ def test_a_file_that_is_no_config_is_named(tmp_path, text):
         catalogue.configs(tmp_path)
 
 
+def test_a_file_that_is_no_text_is_named(tmp_path):
+    (tmp_path / "broken.yaml").write_bytes(b"name: \xff")
+    with pytest.raises(ConfigError, match=r"broken\.yaml: no config of an experiment"):
+        catalogue.configs(tmp_path)
+
+
 @pytest.fixture
 def one_shipped(make_run, tmp_path, monkeypatch):
     monkeypatch.setattr(inference, "PRETRAINED", tmp_path)
