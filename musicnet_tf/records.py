@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pydantic
@@ -18,13 +18,13 @@ import tensorflow as tf
 
 from musicnet_tf import audio as audio_files
 from musicnet_tf import files, validation
+from musicnet_tf.audio import Encoding
 from musicnet_tf.datasets import Recording, Split
 from musicnet_tf.errors import RecordError, ScoreError
 from musicnet_tf.events import Notes
 
 SCHEMA_VERSION = 1
 INFO = "dataset_info.json"
-Encoding = Literal["flac", "pcm_s16le"]
 
 _SCALARS = {"schema_version": tf.int64, "excerpt": tf.int64, "start_sample": tf.int64, "sample_rate": tf.int64}
 _TEXTS = ("id", "corpus", "split", "work", "audio/encoding")

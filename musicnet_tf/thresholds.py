@@ -104,7 +104,7 @@ def search_thresholds(heard: Sequence[Heard], spec: ModelSpec, start: NoteDecodi
             break
     best = search.best([best, *_varied(best, "min_duration", MIN_DURATIONS)], ("onset",), "min_duration")
     posteriorgram, frame_f1 = search.posteriorgram_threshold()
-    means = {f"{name}/f1": search.f1(best, name) for name in ("onset", "onset_offset")}
+    means = {f"{name}/f1": search.f1(best, name) for name in CRITERIA}
     return Thresholds(decoder=best, posteriorgram=posteriorgram, scores={**means, "posteriorgram/f1": frame_f1})
 
 

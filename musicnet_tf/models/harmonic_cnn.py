@@ -8,7 +8,7 @@ import keras
 import pydantic
 from keras import layers, ops
 
-from musicnet_tf.frontends import LogFrequencySpectrogram
+from musicnet_tf.frontends import A0_HZ, LogFrequencySpectrogram
 from musicnet_tf.models import HeadSpec, Model, ModelSpec
 from musicnet_tf.registry import MODELS
 from musicnet_tf.timebase import FrameClock
@@ -16,6 +16,8 @@ from musicnet_tf.timebase import FrameClock
 FIRST_PITCH = 21
 NUM_PITCHES = 88
 _BINS_PER_SEMITONE = 3
+_NUM_SEMITONES = 98
+"""On the trunk's axis: from A0 up to 7.5 kHz, so that high pitches see harmonics too, below 8 kHz."""
 
 
 class HarmonicShift(layers.Layer):
@@ -72,11 +74,6 @@ class HarmonicCnn(Model):
     dilations: tuple[pydantic.PositiveInt, ...] = (1, 2, 4, 8, 4, 2)
     shifts: tuple[int, ...] = pydantic.Field(default=(-12, 0, 12, 19, 24, 28, 31, 34, 36), min_length=1)
 
-    @property
-    def _semitones(self) -> int:
-        """Pitches on the trunk's axis: from A0 up to where harmonics still lie under the Nyquist frequency."""
-        return 98
-
     def spec(self) -> ModelSpec:
         head = HeadSpec(NUM_PITCHES, FIRST_PITCH)
         convolutions = 1 + sum(self.dilations) + 2  # the stem, the blocks, two in the deepest head
@@ -96,9 +93,9 @@ class HarmonicCnn(Model):
             self.hop_length,
             self.window_lengths,
             12 * _BINS_PER_SEMITONE,
-            _BINS_PER_SEMITONE * self._semitones,
+            _BINS_PER_SEMITONE * _NUM_SEMITONES,
             # The middle one of a pitch's three bins lies on the pitch.
-            fmin=27.5 * 2 ** (-1 / 36),
+            fmin=A0_HZ * 2 ** (-1 / (12 * _BINS_PER_SEMITONE)),
         )(audio)
         x = layers.BatchNormalization(synchronized=True)(x)
         x = _convolve(x, self.channels // 2, (3, 5))
