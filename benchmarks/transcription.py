@@ -49,7 +49,7 @@ def measure(command: list[str], *flag: str) -> tuple[float, float]:
     process = subprocess.Popen([*command, *flag], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     if status:
-        raise RuntimeError(f"{' '.join(command)} failed with status {status}")
+        raise RuntimeError(f"{' '.join(command)} failed with status {os.waitstatus_to_exitcode(status)}")
     return time.perf_counter() - start, usage.ru_maxrss / 1024
 
 

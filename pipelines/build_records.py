@@ -250,7 +250,9 @@ class _Progress:
 
     def _watch(self) -> None:
         with tqdm.tqdm(total=len(self._notes), unit="shard", disable=None) as bar:
-            while not self._stop.wait(0.5):
+            ended = False
+            while not ended:  # once more after the end, so that the bar is full
+                ended = self._stop.wait(0.5)
                 bar.n = sum(self._stamp(note) != self._before[note] for note in self._notes)
                 bar.refresh()
 

@@ -122,7 +122,8 @@ class Report:
             bars = axes.barh(rows + shift, values, 0.38, label=f"{label} (mean {mean.get(key, 0.0):.3f})")
             axes.axvline(mean.get(key, 0.0), linestyle=":", color=bars.patches[0].get_facecolor())
         axes.set(xlim=(0, 1), xlabel="F1")
-        axes.set_yticks(rows, names)
+        # A name may hold $, which would start mathematics.
+        axes.set_yticks(rows, [name.replace("$", r"\$") for name in names])
         axes.invert_yaxis()
         axes.figure.legend(loc="outside lower left", ncols=2, frameon=False)
 
