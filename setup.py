@@ -33,7 +33,7 @@ INSTALL = [
 EXTRAS = {
     "tfio": ["tensorflow-io>=0.37.1"],
     "beam": ["apache-beam[tfrecord]>=2.60", "google-crc32c>=1.5"],
-    "serving": ["grpcio>=1.60", "tensorflow-serving-api>=2.17,<2.22"],
+    "serving": ["grpcio>=1.60", "protobuf>=4.25", "tensorflow-serving-api>=2.17,<2.22"],
     "dev": [
         "hypothesis>=6.100",
         "mypy>=1.10",

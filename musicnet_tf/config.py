@@ -55,7 +55,7 @@ class Data(Section):
         validation: record sets whose `validation` split is measured; the training sets where none are named.
         windows_per_excerpt: windows drawn from one excerpt each time it comes by. More of them spread the
             cost of decoding it, fewer mix the batches better.
-        shuffle_excerpts, shuffle_windows: sizes of the shuffle buffers, in compressed excerpts and in
+        shuffle_excerpts, shuffle_windows: sizes of the shuffled blocks, in compressed excerpts and in
             decoded windows.
         augmentation: of training windows.
     """

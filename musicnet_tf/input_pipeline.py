@@ -71,12 +71,12 @@ class WindowSource:
 
     def excerpts(self, shuffle: int, seed: tf.Tensor) -> tf.data.Dataset:
         """Parsed records `(fields)`, with the audio still encoded, in an order that `seed` decides."""
-        names = tf.data.Dataset.from_tensor_slices(self.files)
+        files = tf.constant(self.files)
         if shuffle:
-            names = names.shuffle(len(self.files), seed=tf.cast(seed[0], tf.int64) + tf.cast(seed[1], tf.int64) * 7919)
-        read = names.interleave(tf.data.TFRecordDataset, cycle_length=4)
+            files = tf.random.experimental.stateless_shuffle(files, seed)
+        read = tf.data.Dataset.from_tensor_slices(files).interleave(tf.data.TFRecordDataset, cycle_length=4)
         if shuffle:
-            read = read.shuffle(shuffle, seed=tf.cast(seed[0], tf.int64) * 104729 + tf.cast(seed[1], tf.int64))
+            read = _shuffled(read, shuffle, seed)
         return read.map(records.parse, num_parallel_calls=2, deterministic=True)
 
 
@@ -153,8 +153,22 @@ def _mixed_windows(
             streams, tf.data.Dataset.from_tensor_slices(choices), stop_on_empty_dataset=False
         )
     if data.shuffle_windows > 1:
-        mixed = mixed.shuffle(data.shuffle_windows, seed=tf.cast(seed[1], tf.int64) + 1)
+        mixed = _shuffled(mixed, data.shuffle_windows, seed)
     return mixed
+
+
+def _shuffled(dataset: tf.data.Dataset, size: int, seed: tf.Tensor) -> tf.data.Dataset:
+    """Shuffled in blocks of `size` elements, by `seed` alone.
+
+    `Dataset.shuffle` would mix in TensorFlow's global seed, and fails on a seed tensor where that is 0.
+    """
+
+    def permute(number: tf.Tensor, block: Any) -> Any:
+        count = tf.shape(tf.nest.flatten(block)[0])[0]
+        order = tf.random.experimental.stateless_shuffle(tf.range(count), tf.random.fold_in(seed, number))
+        return tf.nest.map_structure(lambda column: tf.gather(column, order), block)
+
+    return dataset.batch(size).enumerate().map(permute).prefetch(1).unbatch()
 
 
 def _windows(

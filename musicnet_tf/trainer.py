@@ -187,7 +187,8 @@ def load_run(run: str | Path) -> tuple[Manifest, Experiment, keras.Model]:
     try:
         network.load_weights(run / WEIGHTS)
     except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"{run / WEIGHTS}: missing, damaged or of another model ({error})") from error
+        reason = " ".join(str(error).split())
+        raise ModelError(f"{run / WEIGHTS}: missing, damaged or of another model ({reason})") from error
     return manifest, experiment, network
 
 

@@ -116,6 +116,7 @@ def test_early_stopping_remembers_what_was_before_the_interruption():
     rows = [{"val_loss": loss} for loss in (1.0, 0.5, 0.6, 0.7)]
     stopping = trainer._ResumedEarlyStopping(rows, patience=3)
     stopping.set_model(keras.Sequential([keras.layers.Dense(1)]))
+    stopping.model.stop_training = False
     stopping.on_train_begin()
     assert stopping.best == 0.5 and stopping.wait == 2 and not stopping.model.stop_training
     stopping.on_epoch_end(4, {"val_loss": 0.6})
@@ -157,19 +158,18 @@ def test_missing_or_foreign_weights_are_told(tiny, tmp_path):
         trainer.load_run(tmp_path)
 
 
-def test_two_replicas_equal_one_and_no_trap_is_open(tiny_records, tmp_path):
+@pytest.mark.parametrize("model", ["linear", "convolutional"])
+def test_two_replicas_equal_one_and_no_trap_is_open(model, tiny_records):
     """In a process of its own, since logical devices must be set up before TensorFlow starts."""
-    script = Path(__file__).parent / "replicas.py"
-    done = subprocess.run(
-        [sys.executable, str(script), str(TINY), str(tiny_records.parent)], capture_output=True, text=True, timeout=400
-    )
+    command = [sys.executable, str(Path(__file__).parent / "replicas.py"), str(TINY), str(tiny_records.parent), model]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr[-3000:]
     seen = json.loads(done.stdout.splitlines()[-1])
     one, two = seen["one"], seen["two"]
     assert (one["replicas"], two["replicas"]) == (1, 2)
-    # Same sums in another order: equal to rounding after six SGD steps.
-    np.testing.assert_allclose(two["weights"], one["weights"], atol=3e-6)
-    np.testing.assert_allclose(two["loss"], one["loss"], rtol=1e-5)
+    if model == "linear":  # the same sums in another order; ReLUs, which are on or off, magnify the difference
+        np.testing.assert_allclose(two["weights"], one["weights"], atol=1e-6)
+    np.testing.assert_allclose(two["loss"], one["loss"], rtol=1e-5 if model == "linear" else 1e-3)
     # A dataset of unknown cardinality would add a step an epoch and scale metrics down by N / (N + 1).
     assert one["iterations"] == two["iterations"] == 6
     np.testing.assert_allclose(two["val_frame_f1"], two["val_frame_f1_by_hand"], rtol=1e-5)
