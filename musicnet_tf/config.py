@@ -15,7 +15,7 @@ from musicnet_tf.errors import ConfigError
 from musicnet_tf.models import Model
 from musicnet_tf.registry import MODELS, TASKS, Registry
 from musicnet_tf.tasks import Task
-from musicnet_tf.validation import construct
+from musicnet_tf.validation import construct, merge, parse_overrides
 
 FILENAME = "config.yaml"
 
@@ -64,7 +64,7 @@ class Data(Section):
     train: tuple[Source, ...]
     validation: tuple[Source, ...] = ()
     windows_per_excerpt: int = pydantic.Field(default=6, gt=0)
-    shuffle_excerpts: int = pydantic.Field(default=256, gt=0)
+    shuffle_excerpts: int = pydantic.Field(default=64, gt=0)
     shuffle_windows: int = pydantic.Field(default=64, gt=0)
     augmentation: Augmentation = Augmentation()
 
@@ -154,33 +154,3 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: must be a mapping of keys to values")
     return construct(Experiment, merge(values, parse_overrides(overrides)), where=str(path))
-
-
-def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
-    """`["a.b=1", "c=[x]"]` → `{"a": {"b": 1}, "c": ["x"]}`, values in YAML.
-
-    Raises:
-        ConfigError: on an override without `=` or whose value is no YAML.
-    """
-    tree: dict[str, Any] = {}
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals or not all(key.split(".")):
-            raise ConfigError(f"--set {override}: expected key=value, such as train.steps=200")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"--set {override}: the value is no YAML") from error
-        for part in reversed(key.split(".")):
-            value = {part: value}
-        tree = merge(tree, value)
-    return tree
-
-
-def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with `changes` laid over it, mapping by mapping."""
-    merged = dict(base)
-    for key, value in changes.items():
-        old = merged.get(key)
-        merged[key] = merge(old, value) if isinstance(value, Mapping) and isinstance(old, Mapping) else value
-    return merged

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import pydantic
+import yaml
 
 from musicnet_tf.errors import ConfigError
 from musicnet_tf.registry import nearest
@@ -55,3 +56,33 @@ def _fields_at(cls: type[pydantic.BaseModel], location: Sequence[Any]) -> list[s
         models = [t for t in inner if isinstance(t, type) and issubclass(t, pydantic.BaseModel)]
         cls = models[0] if models else cls
     return list(cls.model_fields)
+
+
+def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
+    """`["a.b=1", "c=[x]"]` → `{"a": {"b": 1}, "c": ["x"]}`, values in YAML.
+
+    Raises:
+        ConfigError: on an override without `=` or whose value is no YAML.
+    """
+    tree: dict[str, Any] = {}
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not all(key.split(".")):
+            raise ConfigError(f"--set {override}: expected key=value, such as train.steps=200")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {override}: the value is no YAML") from error
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        tree = merge(tree, value)
+    return tree
+
+
+def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with `changes` laid over it, mapping by mapping."""
+    merged = dict(base)
+    for key, value in changes.items():
+        old = merged.get(key)
+        merged[key] = merge(old, value) if isinstance(value, Mapping) and isinstance(old, Mapping) else value
+    return merged

@@ -117,42 +117,6 @@ def test_a_file_that_is_no_config_is_told(content, message, tmp_path):
         config.load(tmp_path / "absent.yaml")
 
 
-def test_overrides_are_yaml_laid_one_over_another():
-    assert config.parse_overrides([]) == {}
-    assert config.parse_overrides(["a.b=1", "a.c=[x, 2.5]", "d=e=f", "g=", "a.b=yes"]) == {
-        "a": {"b": True, "c": ["x", 2.5]},
-        "d": "e=f",
-        "g": None,
-    }
-
-
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("train.steps", r"--set train.steps: expected key=value, such as train.steps=200"),
-        ("=3", r"--set =3: expected key=value"),
-        ("a..b=3", r"--set a..b=3: expected key=value"),
-        ("a=[1", r"--set a=\[1: the value is no YAML"),
-        ("a={b: !!python/name:os.system }", "the value is no YAML"),
-    ],
-)
-def test_a_wrong_override_is_told(override, message):
-    with pytest.raises(ConfigError, match=message):
-        config.parse_overrides([override])
-
-
-def test_merging_goes_mapping_by_mapping_and_changes_no_argument():
-    base = {"a": {"x": 1, "y": {"z": 2}}, "b": [1, 2], "c": 3}
-    changes = {"a": {"y": {"w": 4}}, "b": [5], "c": {"d": 6}, "e": 7}
-    assert config.merge(base, changes) == {
-        "a": {"x": 1, "y": {"z": 2, "w": 4}},
-        "b": [5],  # lists are replaced
-        "c": {"d": 6},
-        "e": 7,
-    }
-    assert base == {"a": {"x": 1, "y": {"z": 2}}, "b": [1, 2], "c": 3}
-
-
 def test_numbers_may_be_written_as_yaml_takes_for_text():
     assert config.load(TINY, ["train.learning_rate=1e-3"]).train.learning_rate == 0.001
 

@@ -56,14 +56,14 @@ def main(argv: list[str]) -> int:
 
 
 def _settings() -> Settings:
-    from musicnet_tf import config, records
+    from musicnet_tf import records
     from musicnet_tf.registry import DATASETS
-    from musicnet_tf.validation import construct
+    from musicnet_tf.validation import construct, parse_overrides
     from pipelines.build_records import Settings
 
     encoding = _ENCODING.value
     if encoding == "auto":
         encoding = "flac" if records.flac_is_readable() else "pcm_s16le"
-    options = {**config.parse_overrides(_SET.value), "root": str(Path(_DATA_DIR.value).expanduser())}
+    options = {**parse_overrides(_SET.value), "root": str(Path(_DATA_DIR.value).expanduser())}
     dataset = construct(DATASETS.get(_DATASET.value), options, where=f"--dataset={_DATASET.value}")
     return Settings(dataset, _SAMPLE_RATE.value, _EXCERPT_SECONDS.value, encoding, _RECORDINGS_PER_SHARD.value)
