@@ -55,9 +55,9 @@ def export(
     target = output_dir / str(version or next_version(output_dir))
     _refuse_existing(target)
 
-    from musicnet_tf import trainer
+    from musicnet_tf import runs
 
-    manifest, experiment, network = trainer.load_run(folder)
+    manifest, experiment, network = runs.load(folder)
     if window_frames is not None:
         manifest, experiment, network = with_window_frames(manifest, network, window_frames)
     with _published(target) as part:

@@ -93,9 +93,9 @@ def load(model: str | Path = DEFAULT_MODEL) -> Predictor:
 def _load_weights(folder: Path) -> Predictor:
     import tensorflow as tf
 
-    from musicnet_tf import trainer
+    from musicnet_tf import runs
 
-    manifest, experiment, network = trainer.load_run(folder)
+    manifest, experiment, network = runs.load(folder)
     windows = tf.TensorSpec((None, manifest.geometry.window_length), tf.float32)
     return Predictor(manifest, tf.function(forward(experiment, network), input_signature=[windows]))
 

@@ -19,7 +19,6 @@ from musicnet_tf.config import Experiment, Source
 from musicnet_tf.datasets import Split
 from musicnet_tf.errors import ConfigError, RecordError
 from musicnet_tf.models import ModelSpec
-from musicnet_tf.targets import NoteTensors
 from musicnet_tf.tasks import Task
 
 
@@ -223,16 +222,4 @@ def _window(
 ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
     samples = tf.ensure_shape(audio[start : start + spec.window_length], (spec.window_length,))
     samples = augment(samples, spec.clock.sample_rate, augmentation, seed)
-    stop = start + spec.window_length
-    near = (fields["notes/onset"] < stop) & (fields["notes/offset"] > start)
-    # A margin of a second keeps events just outside, whose targets reach into the window.
-    near |= tf.abs(fields["notes/onset"] - start) < spec.clock.sample_rate
-    near |= tf.abs(fields["notes/onset"] - stop) < spec.clock.sample_rate
-    near |= tf.abs(fields["notes/offset"] - start) < spec.clock.sample_rate
-    notes = NoteTensors(
-        onset=tf.boolean_mask(fields["notes/onset"], near) - start,
-        offset=tf.boolean_mask(fields["notes/offset"], near) - start,
-        pitch=tf.boolean_mask(fields["notes/pitch"], near),
-        velocity=tf.boolean_mask(fields["notes/velocity"], near),
-    )
-    return samples, task.targets(notes, spec)
+    return samples, task.targets(fields, start, spec)

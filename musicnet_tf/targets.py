@@ -8,10 +8,11 @@ other pitches are left out.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import tensorflow as tf
 
-from musicnet_tf.models import HeadSpec
+from musicnet_tf.models import HeadSpec, ModelSpec
 from musicnet_tf.timebase import FrameClock
 
 
@@ -23,6 +24,23 @@ class NoteTensors:
     offset: tf.Tensor
     pitch: tf.Tensor
     velocity: tf.Tensor
+
+    @classmethod
+    def of_window(cls, record: Mapping[str, tf.Tensor], start: tf.Tensor, spec: ModelSpec, reach: float) -> NoteTensors:
+        """The notes of a record that sound within a window, or begin or end within `reach` seconds of it.
+
+        Args:
+            record: tensors by the names of `records.FEATURES`.
+            start: first sample of the window within the record's excerpt.
+            spec: geometry of the model.
+            reach: seconds.
+        """
+        onset, offset = record["notes/onset"], record["notes/offset"]
+        stop, beyond = start + spec.window_length, int(reach * spec.clock.sample_rate) + 1
+        near = (onset < stop + beyond) & (offset > start - beyond)
+        moved = {"onset": onset - start, "offset": offset - start}
+        columns = {**moved, "pitch": record["notes/pitch"], "velocity": record["notes/velocity"]}
+        return cls(**{name: tf.boolean_mask(values, near) for name, values in columns.items()})
 
     def within(self, head: HeadSpec) -> NoteTensors:
         """The notes whose pitch the head has a class for, with pitches counted as its classes."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from musicnet_tf import export, inference, trainer, windowing
+from musicnet_tf import export, inference, runs, windowing
 from musicnet_tf.errors import ConfigError, ModelError, OutputError
 from musicnet_tf.manifest import Manifest
 
@@ -38,7 +38,7 @@ def test_the_export_gives_what_the_run_gives(from_weights, from_export, rising_t
 
 
 def test_activations_are_the_sigmoid_of_the_networks_logits(tiny_run, from_export, rising_tone):
-    _, _, network = trainer.load_run(tiny_run)
+    _, _, network = runs.load(tiny_run)
     window = rising_tone[None, :WINDOW]
     logits = network(window, training=False)
     for head, values in from_export(window).items():
@@ -49,7 +49,7 @@ def test_activations_are_the_sigmoid_of_the_networks_logits(tiny_run, from_expor
 def test_a_model_of_one_frame_trained_on_squares_serves_clipped_estimates(make_run, tmp_path):
     run = make_run(tmp_path / "mlp", "notes_mlp_500_musicnet", "model.hidden=4")
     windows = np.random.default_rng(0).standard_normal((5, 2048)).astype(np.float32)
-    _, _, network = trainer.load_run(run)
+    _, _, network = runs.load(run)
     estimates = np.asarray(network(windows)["frame"])
     assert estimates.min() < 0, "nothing to clip"
     served = inference.load(export.export(run, tmp_path / "out"))(windows)
@@ -101,7 +101,7 @@ assert not {{"musicnet_tf", "tensorflow_io"}} & set(sys.modules)
 def test_only_the_networks_variables_are_saved(tiny_run, tiny_export):
     import tensorflow as tf
 
-    _, _, network = trainer.load_run(tiny_run)
+    _, _, network = runs.load(tiny_run)
     saved = dict(tf.train.list_variables(str(tiny_export / "variables/variables")))
     saved.pop("_CHECKPOINTABLE_OBJECT_GRAPH")
     shapes = sorted(tuple(shape) for shape in saved.values())

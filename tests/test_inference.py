@@ -9,7 +9,7 @@ import shutil
 import numpy as np
 import pytest
 
-from musicnet_tf import inference, trainer
+from musicnet_tf import inference, runs
 from musicnet_tf.errors import ModelError
 from musicnet_tf.manifest import Manifest
 
@@ -96,7 +96,7 @@ def test_windows_that_do_not_fit_are_an_error(tiny_run, tiny_export, load):
 
 
 def test_weights_that_are_missing_cut_or_of_another_model(copied, make_run, tmp_path):
-    weights = copied / trainer.WEIGHTS
+    weights = copied / runs.WEIGHTS
     whole = weights.read_bytes()
     weights.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ModelError, match=r"model\.weights\.h5: missing, damaged or of another model"):
@@ -105,7 +105,7 @@ def test_weights_that_are_missing_cut_or_of_another_model(copied, make_run, tmp_
     with pytest.raises(ModelError, match=r"model\.weights\.h5: missing"):
         inference.load(copied)
     other = make_run(tmp_path / "wider", "tiny", "model.channels=16")
-    shutil.copy(other / trainer.WEIGHTS, weights)
+    shutil.copy(other / runs.WEIGHTS, weights)
     with pytest.raises(ModelError, match="of another model"):
         inference.load(copied)
 

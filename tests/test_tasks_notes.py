@@ -11,7 +11,6 @@ from scipy.special import expit
 from sklearn.metrics import f1_score, log_loss
 
 from musicnet_tf.models import HeadSpec, ModelSpec
-from musicnet_tf.targets import NoteTensors
 from musicnet_tf.tasks.notes import F1, Notes
 from musicnet_tf.timebase import FrameClock
 
@@ -111,20 +110,24 @@ def test_metrics_cut_where_the_activation_is_a_half():
     }
 
 
+NOTE = {"onset": 5000, "offset": 10000, "pitch": 60, "velocity": 100}
+RECORD = {f"notes/{name}": tf.constant([value], tf.int64) for name, value in NOTE.items()}
+"""In a window that starts at sample 1000 the note lasts from frame 12.5 to 28.125."""
+
+
 def test_every_head_of_the_model_and_no_other_is_trained():
     other = dataclasses.replace(FULL, heads={"frame": HEAD, "beat": HeadSpec(1), "onset": HEAD})
-    notes = NoteTensors(*(tf.constant([x], tf.int64) for x in (4000, 9000, 60, 100)))
     for spec, heads in ((FULL, list(FULL.heads)), (FRAME_ONLY, ["frame"]), (other, ["frame", "onset"])):
         task = Notes()
         assert task.heads(spec) == heads
-        targets = task.targets(notes, spec)
+        targets = task.targets(RECORD, tf.constant(1000, tf.int64), spec)
         for found in (targets, task.losses(spec), task.loss_weights(spec), task.metrics(spec)):
             assert sorted(found) == sorted(heads)
 
 
 def test_targets_stand_at_their_own_events():
-    notes = NoteTensors(*(tf.constant([x], tf.int64) for x in (4000, 9000, 60, 100)))  # frames 12.5 to 28.125
-    targets = {head: value.numpy() for head, value in Notes(onset_width=0.04).targets(notes, FULL).items()}
+    targets = Notes(onset_width=0.04).targets(RECORD, tf.constant(1000, tf.int64), FULL)
+    targets = {head: value.numpy() for head, value in targets.items()}
     c = 60 - 21
     assert np.flatnonzero(targets["frame"][:, c]).tolist() == list(range(13, 29))
     assert targets["onset"][11:15, c] == pytest.approx([0.25, 0.75, 0.75, 0.25], abs=1e-6)

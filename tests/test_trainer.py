@@ -1,6 +1,7 @@
 """Training on real records: learns, resumes with the same curve, and each known trap has its cure."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from musicnet_tf import config, inference, input_pipeline, trainer
+from musicnet_tf import callbacks, config, inference, input_pipeline, records, runs, trainer
 from musicnet_tf.errors import ConfigError, ModelError
 
 ROOT = Path(__file__).parents[1]
@@ -56,18 +57,18 @@ def test_killed_run_resumes_with_the_same_curve(tiny, tmp_path, tiny_records):
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 240
-        while trainer.Progress.of(killed).epoch < 1:
+        while callbacks.Progress.of(killed).epoch < 1:
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.02)
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
-    done = trainer.Progress.of(killed).epoch
+    done = callbacks.Progress.of(killed).epoch
     assert 1 <= done < 4
     # What a kill may leave behind must not be taken for a checkpoint, nor a row without its checkpoint count.
-    (killed / trainer.CHECKPOINTS / "part-epoch-00004.weights.h5").write_bytes(b"half")
-    rows = json.loads((killed / trainer.HISTORY).read_text())[:done]
-    (killed / trainer.HISTORY).write_text(json.dumps([*rows, rows[-1]]))
+    (killed / callbacks.CHECKPOINTS / "part-epoch-00004.weights.h5").write_bytes(b"half")
+    rows = json.loads((killed / callbacks.HISTORY).read_text())[:done]
+    (killed / callbacks.HISTORY).write_text(json.dumps([*rows, rows[-1]]))
 
     resumed = trainer.train(tiny(*settings), killed)
     assert len(resumed) == len(whole) == 4
@@ -80,8 +81,10 @@ def test_run_folder_holds_what_others_need(tiny, tmp_path):
     experiment = tiny("train.steps=4", "train.steps_per_epoch=2")
     rows = trainer.train(experiment, tmp_path)
     assert config.load(tmp_path / config.FILENAME) == experiment
-    manifest, loaded, network = trainer.load_run(tmp_path)
-    assert loaded == experiment
+    manifest, loaded, network = runs.load(tmp_path)
+    assert loaded.model == experiment.model and loaded.train == experiment.train
+    assert loaded.data.folder == config.Data.model_fields["folder"].default  # no path of this machine travels
+    assert str(experiment.data.folder) not in (tmp_path / "manifest.json").read_text()
     assert manifest.num_parameters == sum(int(np.prod(v.shape)) for v in network.trainable_variables)
     assert manifest.training_data == [{"corpus": "musicnet", "licence": manifest.training_data[0]["licence"]}]
     best = min(rows, key=lambda row: row["val_loss"])
@@ -93,7 +96,7 @@ def test_run_folder_holds_what_others_need(tiny, tmp_path):
     # And they hold no optimiser: the file is barely larger than the parameters.
     import h5py
 
-    with h5py.File(tmp_path / trainer.WEIGHTS) as file:
+    with h5py.File(tmp_path / runs.WEIGHTS) as file:
         assert not any("optimizer" in name for name in file)
     predictor = inference.load(tmp_path)
     outputs = predictor(np.zeros((1, predictor.manifest.geometry.window_length), np.float32))
@@ -107,42 +110,90 @@ def test_tensorboard_holds_scalars_and_a_picture(tiny, tmp_path):
         for event in tf.compat.v1.train.summary_iterator(str(path)):
             for value in event.summary.value:
                 tags[value.tag] = value.tensor.string_val[2] if value.tensor.string_val else b""
-    assert {"epoch_loss", "epoch_frame_f1", "epoch_onset_f1", "posteriorgram"} <= set(tags)
-    picture = tf.io.decode_png(tags["posteriorgram"]).numpy()
+    assert {"epoch_loss", "epoch_frame_f1", "epoch_onset_f1", "notes"} <= set(tags)
+    picture = tf.io.decode_png(tags["notes"]).numpy()
     assert picture.shape[0] > 300 and picture.std() > 10
 
 
-def test_early_stopping_remembers_what_was_before_the_interruption():
-    rows = [{"val_loss": loss} for loss in (1.0, 0.5, 0.6, 0.7)]
-    stopping = trainer._ResumedEarlyStopping(rows, patience=3)
-    stopping.set_model(keras.Sequential([keras.layers.Dense(1)]))
-    stopping.model.stop_training = False
-    stopping.on_train_begin()
-    assert stopping.best == 0.5 and stopping.wait == 2 and not stopping.model.stop_training
-    stopping.on_epoch_end(4, {"val_loss": 0.6})
-    assert stopping.model.stop_training
+@pytest.mark.parametrize(
+    ("losses", "patience", "stale"),
+    [
+        ([], 3, False),
+        ([1.0, 0.5, 0.6, 0.7], 3, False),
+        ([1.0, 0.5, 0.6, 0.7, 0.5], 3, True),
+        ([1.0, 0.5, 0.6, 0.7, 0.4], 3, False),
+        ([1.0, np.nan, np.nan], 2, True),
+        ([np.nan, 0.5, 0.4], 2, False),
+        ([1.0, 2.0, 3.0], 0, False),
+    ],
+)
+def test_a_run_is_stale_after_epochs_without_a_better_loss(losses, patience, stale):
+    assert callbacks.is_stale([{"val_loss": loss} for loss in losses], patience) == stale
 
 
-def test_early_stopping_ends_a_training(tiny, tmp_path):
-    rows = trainer.train(
-        tiny("train.steps=40", "train.steps_per_epoch=2", "train.patience=1", "train.learning_rate=3.0"), tmp_path
-    )
-    assert len(rows) < 20
-    assert rows[-1]["val_loss"] > min(row["val_loss"] for row in rows)
+def test_early_stopping_ends_a_training_for_good(tiny, tmp_path):
+    experiment = tiny("train.steps=40", "train.steps_per_epoch=2", "train.patience=1", "train.learning_rate=3.0")
+    rows = trainer.train(experiment, tmp_path)
+    assert 2 <= len(rows) < 20
+    assert rows[-1]["val_loss"] >= min(row["val_loss"] for row in rows[:-1])
+    assert trainer.train(experiment, tmp_path) == rows  # stopped early is finished, also after a restart
 
 
-def test_mixed_precision_trains_and_keeps_float32_weights(tiny, tmp_path):
-    rows = trainer.train(
-        tiny("train.steps=4", "train.steps_per_epoch=4", "train.mixed_precision=mixed_bfloat16"), tmp_path
-    )
+def test_a_diverged_loss_is_told_and_keeps_the_best_weights(tiny, tmp_path):
+    experiment = tiny("train.steps=4", "train.steps_per_epoch=2")
+    before = trainer.train(experiment, tmp_path)
+    kept = (tmp_path / runs.WEIGHTS).read_bytes()
+    network = experiment.model.build()
+    model = trainer.compiled(network, experiment)
+    journal = callbacks.Journal(tmp_path, callbacks.Progress.of(tmp_path))
+    keep = callbacks.KeepBest(tmp_path, network, experiment, before)
+    for callback in (keep, journal):
+        callback.set_model(model)
+        callback.on_epoch_end(2, {"loss": float("nan"), "val_loss": float("nan")})
+    assert journal.diverged and model.stop_training
+    assert journal.rows == before
+    assert (tmp_path / runs.WEIGHTS).read_bytes() == kept
+    keep.on_epoch_end(3, {"loss": 0.0, "val_loss": 0.0})  # a number may be the best again
+    assert (tmp_path / runs.WEIGHTS).read_bytes() != kept
+
+
+def test_a_loss_that_explodes_is_one_line(tiny, tmp_path):
+    with pytest.raises(ModelError, match=r"the loss became NaN in epoch \d+; lower train.learning_rate"):
+        trainer.train(tiny("train.steps=6", "train.steps_per_epoch=3", "train.learning_rate=1.0e+30"), tmp_path)
+
+
+def test_a_damaged_record_is_told_by_the_verb(musicnet, tiny_records, tmp_path):
+    folder = shutil.copytree(tiny_records, tmp_path / "tiny")
+    shard = next(s for s in records.read_info(folder).shards if s.split == "train")
+    data = bytearray((folder / shard.file).read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    (folder / shard.file).write_bytes(data)
+    flags = [f"--config={TINY}", f"--run_dir={tmp_path / 'run'}", f"--set=data.folder={tmp_path}"]
+    outcome = musicnet("train", *flags, "--set=train.steps=8", "--set=train.steps_per_epoch=8")
+    assert outcome.status == 1
+    assert "tiny is damaged or foreign" in outcome.stderr and "build the records again" in outcome.stderr
+    assert "Traceback" not in outcome.stderr
+
+
+def test_an_unknown_key_is_told_by_the_verb(musicnet, tmp_path):
+    outcome = musicnet("train", f"--config={TINY}", "--set=train.step=3", f"--run_dir={tmp_path / 'run'}")
+    assert outcome.status == 1
+    assert outcome.stderr.strip().endswith("unknown key 'train.step', did you mean 'steps'?")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_trains_and_keeps_float32_weights(policy, tiny, tmp_path):
+    rows = trainer.train(tiny("train.steps=4", "train.steps_per_epoch=4", f"train.mixed_precision={policy}"), tmp_path)
     assert np.isfinite(rows[-1]["val_loss"])
     assert keras.mixed_precision.dtype_policy().name == "float32"
-    _, _, network = trainer.load_run(tmp_path)
+    _, _, network = runs.load(tmp_path)
     assert {v.dtype for v in network.trainable_variables} == {"float32"}
 
 
 def test_another_config_does_not_overwrite_a_run(tiny, tmp_path):
     trainer._claim(tmp_path, tiny())
+    trainer._claim(tmp_path, tiny("data.folder=/elsewhere"))  # the same training, its records moved
     with pytest.raises(ConfigError, match="holds a run of another config"):
         trainer.train(tiny("seed=7"), tmp_path)
 
@@ -150,12 +201,12 @@ def test_another_config_does_not_overwrite_a_run(tiny, tmp_path):
 def test_missing_or_foreign_weights_are_told(tiny, tmp_path):
     experiment = tiny()
     network = experiment.model.build()
-    trainer.describe(experiment, network, {}).write(tmp_path)
+    runs.describe(experiment, network, {}).write(tmp_path)
     with pytest.raises(ModelError, match=r"model\.weights\.h5: missing"):
-        trainer.load_run(tmp_path)
-    (tmp_path / trainer.WEIGHTS).write_bytes(b"not weights")
+        runs.load(tmp_path)
+    (tmp_path / runs.WEIGHTS).write_bytes(b"not weights")
     with pytest.raises(ModelError, match=r"model\.weights\.h5: missing, damaged"):
-        trainer.load_run(tmp_path)
+        runs.load(tmp_path)
 
 
 @pytest.mark.parametrize("model", ["linear", "convolutional"])

@@ -20,7 +20,7 @@ def _make_run(folder: Path, config_file: str = "tiny", *overrides: str) -> Path:
     """As training leaves it, with weights as drawn and normalisation that is no identity."""
     import keras
 
-    from musicnet_tf import config, trainer
+    from musicnet_tf import config, runs
     from musicnet_tf.manifest import Manifest
 
     experiment = config.load(ROOT / f"configs/{config_file}.yaml", overrides)
@@ -31,7 +31,7 @@ def _make_run(folder: Path, config_file: str = "tiny", *overrides: str) -> Path:
         if {"moving_mean", "moving_variance", "beta"} & set(variable.path.split("/")):
             variable.assign(variable.numpy() + rng.uniform(0.1, 0.5, variable.shape))
     folder.mkdir(parents=True)
-    network.save_weights(folder / trainer.WEIGHTS)
+    network.save_weights(folder / runs.WEIGHTS)
     experiment.write(folder)
     Manifest(
         name=experiment.name,

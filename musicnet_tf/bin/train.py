@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from absl import flags
+from absl import flags, logging
 
 from musicnet_tf.errors import ConfigError
 
@@ -31,13 +31,14 @@ def main(argv: list[str]) -> int:
         raise ConfigError(f"train takes flags only, got {' '.join(argv[1:])!r}")
     from musicnet_tf import config, trainer
 
+    logging.set_verbosity(logging.INFO)
     overrides = list(_SET.value)
     if _MIXED_PRECISION.value:
         overrides.append(f"train.mixed_precision={_MIXED_PRECISION.value}")
     experiment = config.load(_CONFIG.value, overrides)
     run = Path(_RUN_DIR.value or Path("runs") / experiment.name).expanduser()
     history = trainer.train(experiment, run)
-    best = min(history, key=lambda row: row["val_loss"])
+    best = trainer.best(history)
     figures = "  ".join(f"{name} {value:.4f}" for name, value in best.items() if name.startswith("val_"))
     print(f"{run}: {len(history)} epochs; best {figures}")
     return 0

@@ -12,8 +12,7 @@ from musicnet_tf.registry import Entry
 
 if TYPE_CHECKING:
     import keras
-
-    from musicnet_tf.targets import NoteTensors
+    from matplotlib.figure import Figure
 
 
 class Task(Entry, abc.ABC):
@@ -40,8 +39,14 @@ class Task(Entry, abc.ABC):
         return [head for head in spec.heads if head in (*self.required_heads, *self.optional_heads)]
 
     @abc.abstractmethod
-    def targets(self, notes: NoteTensors, spec: ModelSpec) -> dict[str, Any]:
-        """Targets of one window by head, in pure TensorFlow ops."""
+    def targets(self, record: Mapping[str, Any], start: Any, spec: ModelSpec) -> dict[str, Any]:
+        """Targets of one window by head, in pure TensorFlow ops.
+
+        Args:
+            record: tensors by the names of `records.FEATURES`, event times in samples of the excerpt.
+            start: first sample of the window within the excerpt, int64 scalar.
+            spec: geometry of the model.
+        """
 
     @abc.abstractmethod
     def losses(self, spec: ModelSpec) -> dict[str, Callable[[Any, Any], Any]]:
@@ -58,6 +63,10 @@ class Task(Entry, abc.ABC):
     @abc.abstractmethod
     def activations(self, logits: Mapping[str, Any]) -> dict[str, Any]:
         """What is served: logits → activations in [0, 1], in `keras.ops`."""
+
+    def picture(self, activations: Mapping[str, Any], targets: Mapping[str, Any], spec: ModelSpec) -> Figure | None:
+        """Activations against targets of one window, head → NumPy array, for TensorBoard; None for no picture."""
+        return None
 
     @abc.abstractmethod
     def decoder_params(self) -> dict[str, Any]:

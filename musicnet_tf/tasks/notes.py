@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import keras
 import pydantic
 from keras import ops
 
-from musicnet_tf.decode.notes import NoteDecoding
+from musicnet_tf.decode.notes import NoteDecoding, decode
 from musicnet_tf.models import ModelSpec
 from musicnet_tf.registry import TASKS
 from musicnet_tf.tasks import Task
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Head = Literal["frame", "onset", "offset", "velocity"]
 _WEIGHTS: dict[Head, float] = {"frame": 1.0, "onset": 1.0, "offset": 1.0, "velocity": 0.5}
@@ -45,8 +48,11 @@ class Notes(Task):
     def _fill_in(cls, weights: dict[Head, float]) -> dict[Head, float]:
         return {**_WEIGHTS, **weights}
 
-    def targets(self, notes: Any, spec: ModelSpec) -> dict[str, Any]:
+    def targets(self, record: Mapping[str, Any], start: Any, spec: ModelSpec) -> dict[str, Any]:
         from musicnet_tf import targets  # the only part that needs TensorFlow
+
+        # Triangles of events beyond the window's ends may reach into it.
+        notes = targets.NoteTensors.of_window(record, start, spec, reach=self.onset_width)
 
         def make(head: str) -> Any:
             grid = (spec.clock, spec.num_frames, spec.heads[head])
@@ -78,6 +84,14 @@ class Notes(Task):
         return {
             head: ops.clip(value, 0.0, 1.0) if head in linear else ops.sigmoid(value) for head, value in logits.items()
         }
+
+    def picture(self, activations: Mapping[str, Any], targets: Mapping[str, Any], spec: ModelSpec) -> Figure:
+        from musicnet_tf import plots
+
+        first_pitch = spec.heads["frame"].first_pitch
+        literally = NoteDecoding(min_duration=0.0, max_gap=0.0)
+        truth = decode({"frame": targets["frame"]}, spec.clock, literally, first_pitch)
+        return plots.posteriorgram(activations["frame"], spec.clock, truth, first_pitch)
 
     def decoder_params(self) -> dict[str, Any]:
         return self.decoder.model_dump(mode="json")

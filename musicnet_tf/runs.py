@@ -1,0 +1,75 @@
+"""The folder of a trained model, be it of a run or shipped: weights, and the manifest that tells how to use them."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import math
+from pathlib import Path
+
+import keras
+
+import musicnet_tf
+from musicnet_tf import records, validation
+from musicnet_tf.config import Data, Experiment
+from musicnet_tf.errors import ModelError, OutputError
+from musicnet_tf.manifest import Manifest
+
+WEIGHTS = "model.weights.h5"
+"""The best weights so far by validation loss, without the optimiser's state."""
+
+
+def describe(experiment: Experiment, network: keras.Model, scores: dict[str, dict[str, float]]) -> Manifest:
+    """The manifest of a network that an experiment trained.
+
+    It goes wherever the model goes, and so names record sets, but not where they lay.
+    """
+    infos = [records.read_info(experiment.data.path(source)) for source in experiment.data.train]
+    corpora = {info.corpus: {"corpus": info.corpus, "licence": info.licence} for info in infos}
+    elsewhere = experiment.data.model_copy(update={"folder": Data.model_fields["folder"].default})
+    return Manifest(
+        name=experiment.name,
+        task=experiment.task.name,
+        spec=experiment.model.spec().to_dict(),
+        decoder=experiment.task.decoder_params(),
+        experiment=experiment.model_copy(update={"data": elsewhere}).model_dump(mode="json"),
+        num_parameters=sum(math.prod(v.shape) for v in network.trainable_variables),
+        training_data=list(corpora.values()),
+        scores=scores,
+        versions={
+            "musicnet_tf": musicnet_tf.__version__,
+            **{package: importlib.metadata.version(package) for package in ("tensorflow", "keras")},
+        },
+    )
+
+
+def load(run: str | Path) -> tuple[Manifest, Experiment, keras.Model]:
+    """The manifest, the experiment and the network, with its best weights, of a run or shipped model.
+
+    Raises:
+        ModelError: where weights are missing or do not fit.
+    """
+    run = Path(run)
+    manifest = Manifest.read(run)
+    experiment = validation.construct(Experiment, manifest.experiment, where=str(run / "manifest.json"))
+    network = experiment.model.build()
+    try:
+        network.load_weights(run / WEIGHTS)
+    except (OSError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(f"{run / WEIGHTS}: missing, damaged or of another model ({reason})") from error
+    return manifest, experiment, network
+
+
+def save_weights(model: keras.Model, target: Path) -> None:
+    """Writes a whole weights file, or none.
+
+    Raises:
+        OutputError: where it cannot be written.
+    """
+    part = target.with_name(f"part-{target.name}")  # Keras insists on the name's ending
+    try:
+        model.save_weights(part)
+        part.replace(target)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise OutputError(f"{target}: cannot be written ({error.strerror or error})") from error
