@@ -17,6 +17,8 @@ from musicnet_tf.models import ModelSpec
 
 FILENAME = "manifest.json"
 FORMAT_VERSION = 1
+TRAINING_SCORES = "validation_windows"
+"""The entry of `scores` that training writes: of windows, without the decoder's part."""
 
 
 class Manifest(pydantic.BaseModel):
@@ -27,11 +29,14 @@ class Manifest(pydantic.BaseModel):
         task: name of the task, which names the decoder.
         spec: geometry, as `ModelSpec.to_dict` gives it.
         decoder: parameters of the task's decoder, thresholds among them.
+        posteriorgram_threshold: a pitch counts as sounding in a frame iff its `frame` activation is greater; for
+            scores of the posteriorgram itself. None where it was not chosen.
         experiment: the resolved config that it was trained from.
         num_parameters: trainable parameters.
         training_data: name and licence of each corpus it saw.
         licence: of the weights.
-        scores: measured figures, by corpus and metric.
+        scores: measured figures, by corpus and split (`maps/validation`) and metric, with the thresholds above;
+            and those of training, under `TRAINING_SCORES`.
         versions: of this library, TensorFlow and Keras.
     """
 
@@ -42,6 +47,7 @@ class Manifest(pydantic.BaseModel):
     task: str
     spec: dict[str, Any]
     decoder: dict[str, Any] = {}
+    posteriorgram_threshold: float | None = pydantic.Field(default=None, ge=0, le=1)
     experiment: dict[str, Any] = {}
     num_parameters: int = 0
     training_data: list[dict[str, str]] = []
@@ -62,6 +68,17 @@ class Manifest(pydantic.BaseModel):
     def geometry(self) -> ModelSpec:
         """The spec as an object."""
         return ModelSpec.from_dict(self.spec)
+
+    def with_thresholds(self, decoder: dict[str, Any], posteriorgram_threshold: float) -> Manifest:
+        """With other thresholds, and without the scores that the old ones reached."""
+        changed = (decoder, posteriorgram_threshold) != (self.decoder, self.posteriorgram_threshold)
+        scores = {name: values for name, values in self.scores.items() if not changed or name == TRAINING_SCORES}
+        update = {"decoder": decoder, "posteriorgram_threshold": posteriorgram_threshold, "scores": scores}
+        return self.model_copy(update=update)
+
+    def with_scores(self, name: str, scores: dict[str, float]) -> Manifest:
+        """With the scores of one corpus and split, in place of earlier ones of that name."""
+        return self.model_copy(update={"scores": {**self.scores, name: scores}})
 
     def write(self, folder: str | Path) -> None:
         """Writes `manifest.json` into a folder."""

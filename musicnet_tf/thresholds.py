@@ -48,13 +48,14 @@ class Thresholds(pydantic.BaseModel):
 
     @classmethod
     def of(cls, manifest: Manifest) -> Thresholds:
-        """Those of a manifest, which holds none for the posteriorgram: the decoder's serves.
+        """Those of a manifest; where it holds none for the posteriorgram, the decoder's `frame_threshold` serves.
 
         Raises:
             ModelError: where the model does not transcribe notes.
         """
         decoder = decoding_of(manifest)
-        return cls(decoder=decoder, posteriorgram=decoder.frame_threshold)
+        own = manifest.posteriorgram_threshold
+        return cls(decoder=decoder, posteriorgram=decoder.frame_threshold if own is None else own)
 
     @classmethod
     def read(cls, path: str | Path) -> Thresholds:

@@ -3,16 +3,15 @@
 import dataclasses
 import json
 import shutil
-import sys
-import types
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from conftest import ROOT
 from sklearn import metrics as sklearn_metrics
 
-from musicnet_tf import evaluation, scores, thresholds, windowing
+from musicnet_tf import evaluation, inference, scores, thresholds, windowing
 from musicnet_tf.datasets.maps import Maps
 from musicnet_tf.decode.notes import NoteDecoding
 from musicnet_tf.errors import DatasetError, ModelError
@@ -316,34 +315,60 @@ def test_command_scores_a_folder(musicnet, maps, shared_data, tmp_path):
     assert musicnet("evaluate", *flags, "--strict").status == 1
 
 
-def test_command_chooses_thresholds_scores_with_them_and_records_both(musicnet, bank, corpus, tmp_path, monkeypatch):
-    """With the tone bank where a trained network would be loaded."""
-    inference = types.ModuleType("musicnet_tf.inference")
-    monkeypatch.setattr(inference, "load", lambda folder: bank, raising=False)
-    monkeypatch.setitem(sys.modules, "musicnet_tf.inference", inference)
-    monkeypatch.setattr("musicnet_tf.inference", inference, raising=False)
-    run = tmp_path / "run"
-    run.mkdir()
-    bank.manifest.write(run)
+@pytest.fixture
+def run(bank, tmp_path, monkeypatch) -> Path:
+    """The folder of a model: its manifest on disk, and the tone bank where a trained network would be loaded."""
+
+    def load(folder):
+        loaded = ToneBank()
+        loaded.manifest = Manifest.read(folder)
+        return loaded
+
+    monkeypatch.setattr(inference, "load", load)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    bank.manifest.write(folder)
+    return folder
+
+
+def test_command_chooses_thresholds_scores_with_them_and_records_both(musicnet, run, bank, corpus, tmp_path):
+    old = {"validation_windows": {"loss": 0.5}, "maps/validation": {"onset/f1": 0.9}}
+    bank.manifest.model_copy(update={"scores": old}).write(run)
     flags = ["evaluate", f"--model={run}", "--dataset=maps", f"--data_dir={corpus.root}", "--write_manifest"]
 
     done = musicnet(*flags, "--choose_thresholds", f"--output_dir={tmp_path}")
     assert done.status == 0, done.stderr
     chosen = evaluation.Thresholds.read(tmp_path / "thresholds.json")
-    assert Manifest.read(run).decoder == chosen.decoder.model_dump() != bank.manifest.decoder
-    assert Manifest.read(run).scores == {}
+    manifest = Manifest.read(run)
+    assert manifest.decoder == chosen.decoder.model_dump() != bank.manifest.decoder
+    assert manifest.posteriorgram_threshold == chosen.posteriorgram != chosen.decoder.frame_threshold
+    assert manifest.scores == {"validation_windows": {"loss": 0.5}}  # those of the old thresholds are gone
+
+    done = musicnet(*flags)
+    assert done.status == 0, done.stderr
+    expected = evaluation.evaluate_model(bank, corpus, "validation", thresholds=chosen).mean
+    assert Manifest.read(run).scores == {**manifest.scores, "maps/validation": expected}
+    assert f"{expected['posteriorgram/f1']:.3f}" in done.stdout
 
     # Labels moved by 60 ms, as by an option of the corpus, are no longer met by the same model.
-    late = musicnet(*flags[:-1], "--set=delay={Sines: 0.06}", f"--output_dir={tmp_path}")
+    late = musicnet(*flags, "--set=delay={Sines: 0.06}", f"--output_dir={tmp_path}")
     assert late.status == 0, late.stderr
     written = json.loads((tmp_path / "evaluation.json").read_text())
     assert written["settings"]["dataset"]["delay"] == {"Sines": 0.06} and written["mean"]["onset/f1"] < 0.2
+    scores = Manifest.read(run).scores
+    assert scores["maps/validation"] == expected
+    assert scores["maps/validation delay={Sines: 0.06}"] == written["mean"]
 
-    done = musicnet(*flags, f"--thresholds={tmp_path / 'thresholds.json'}", f"--recordings={PIECE}")
-    assert done.status == 0, done.stderr
-    expected = evaluation.evaluate_model(bank, corpus, "validation", [PIECE], chosen).mean
-    assert Manifest.read(run).scores == {"maps/validation": expected}
-    assert f"{expected['posteriorgram/f1']:.3f}" in done.stdout
+
+def test_scores_without_a_failed_piece_are_not_recorded(musicnet, run, bank, corpus, tmp_path):
+    folder = tmp_path / "corpus"
+    shutil.copytree(corpus.root, folder)
+    (folder / f"{PIECE}.wav").write_bytes(b"no audio at all")
+    done = musicnet("evaluate", f"--model={run}", "--dataset=maps", f"--data_dir={folder}", "--write_manifest")
+    assert done.status == 1 and "mean" in done.stdout
+    reason = done.stderr.strip().splitlines()[-1]
+    assert "manifest.json: not changed, for without MAPS_MUS-bor_ps6_Sines the scores are not those of maps" in reason
+    assert Manifest.read(run) == bank.manifest
 
 
 @pytest.mark.parametrize(
@@ -361,7 +386,22 @@ def test_command_chooses_thresholds_scores_with_them_and_records_both(musicnet, 
             1,
             "unknown key 'dela', did you mean 'delay'",
         ),
-        (["--model=m", "--dataset=maps", "--data_dir=.", "--write_manifest"], 1, "--write_manifest needs one"),
+        (["--model=m", "--dataset=maps", "--data_dir=.", "--write_manifest"], 1, "m: no folder"),
+        (
+            [f"--model={ROOT / 'tests'}", "--dataset=maps", "--data_dir=.", "--write_manifest"],
+            1,
+            "--write_manifest needs one",
+        ),
+        (
+            ["--model=m", "--dataset=maps", "--data_dir=.", "--write_manifest", "--recordings=a", "--thresholds=t"],
+            2,
+            "own manifest reaches on a whole split; leave out --recordings, --thresholds",
+        ),
+        (
+            ["--model=m", "--dataset=maps", "--data_dir=.", "--write_manifest", "--protocol=thickstun2018"],
+            2,
+            "leave out --protocol",
+        ),
     ],
 )
 def test_command_refuses_with_one_line(musicnet, flags, status, message):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from musicnet_tf.errors import ModelError
-from musicnet_tf.manifest import FILENAME, FORMAT_VERSION, Manifest
+from musicnet_tf.manifest import FILENAME, FORMAT_VERSION, TRAINING_SCORES, Manifest
 from musicnet_tf.models import HeadSpec, ModelSpec
 from musicnet_tf.timebase import FrameClock
 
@@ -78,4 +78,25 @@ def test_refuses_what_is_no_manifest(tmp_path, text, reason):
 def test_refuses_another_format_version(tmp_path):
     MANIFEST.model_copy(update={"format_version": FORMAT_VERSION + 1}).write(tmp_path)
     with pytest.raises(ModelError, match=rf"format version {FORMAT_VERSION + 1}, this program reads {FORMAT_VERSION}"):
+        Manifest.read(tmp_path)
+
+
+def test_new_thresholds_remove_the_scores_that_the_old_ones_reached():
+    scores = {TRAINING_SCORES: {"loss": 0.5}, "maps/validation": {"onset/f1": 0.8}}
+    scored = MANIFEST.model_copy(update={"scores": scores, "posteriorgram_threshold": 0.4})
+    assert scored.with_thresholds({"onset_threshold": 0.5}, 0.4) == scored
+    for decoder, posteriorgram in [({"onset_threshold": 0.6}, 0.4), ({"onset_threshold": 0.5}, 0.3)]:
+        changed = scored.with_thresholds(decoder, posteriorgram)
+        assert (changed.decoder, changed.posteriorgram_threshold) == (decoder, posteriorgram)
+        assert changed.scores == {TRAINING_SCORES: {"loss": 0.5}}
+
+
+def test_scores_stand_beside_those_of_other_splits():
+    scored = MANIFEST.with_scores("maps", {"onset_f1": 0.5}).with_scores("bach10/test", {"onset_f1": 0.25})
+    assert scored.scores == {"maps": {"onset_f1": 0.5}, "bach10/test": {"onset_f1": 0.25}}
+
+
+def test_refuses_a_posteriorgram_threshold_beyond_one(tmp_path):
+    MANIFEST.model_copy(update={"posteriorgram_threshold": 1.5}).write(tmp_path)
+    with pytest.raises(ModelError, match=r"key 'posteriorgram_threshold': .*less than or equal to 1, got 1.5"):
         Manifest.read(tmp_path)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from absl import app, flags
 
 from musicnet_tf import files
 from musicnet_tf.datasets import SPLITS, Dataset
-from musicnet_tf.errors import ModelError
+from musicnet_tf.errors import DatasetError, ModelError
 from musicnet_tf.manifest import FILENAME, Manifest
 
 if TYPE_CHECKING:
@@ -56,8 +57,12 @@ _PROTOCOL = flags.DEFINE_enum(
     "Points of the MusicNet protocol: the paper's 7,752, or the 7,500 of its authors' public code.",
 )
 _WRITE_MANIFEST = flags.DEFINE_bool(
-    "write_manifest", False, "Record the chosen thresholds, or the mean scores, in the manifest of the --model folder."
+    "write_manifest",
+    False,
+    "Record the chosen thresholds, or the mean scores, in the manifest of the --model folder. Scores are"
+    " recorded of whole splits alone, with the manifest's thresholds; new thresholds remove those of the old.",
 )
+_UNUSUAL = (_RECORDINGS, _THRESHOLDS, _PROTOCOL)
 _STRICT = flags.DEFINE_bool("strict", False, "Exit with 1 if an estimate or a reference has no partner.")
 
 
@@ -84,17 +89,24 @@ def _check_usage(argv: list[str]) -> None:
         raise app.UsageError("--choose_thresholds, --thresholds and --write_manifest need a --model")
     if _CHOOSE.value and _THRESHOLDS.value:
         raise app.UsageError("give --choose_thresholds or --thresholds, not both")
+    if _WRITE_MANIFEST.value and not _CHOOSE.value:
+        _refuse("--write_manifest records what the model's own manifest reaches on a whole split", *_UNUSUAL)
+
+
+def _refuse(reason: str, *unfit: flags.FlagHolder) -> None:
+    """Raises UsageError where one of these flags is given."""
+    given = [f"--{flag.name}" for flag in unfit if flag.present and flag.value is not False]
+    if given:
+        raise app.UsageError(f"{reason}; leave out {', '.join(given)}")
 
 
 def _with_model() -> int:
     dataset = _corpus()
+    from musicnet_tf import evaluation, inference
+
     if _WRITE_MANIFEST.value and not (_model_folder() / FILENAME).is_file():
         raise ModelError(f"{_MODEL.value}: no folder with a {FILENAME}; --write_manifest needs one")
-    from musicnet_tf import evaluation
-
     evaluation.select(dataset, _SPLIT.value, _RECORDINGS.value)  # a wrong name is told before the model loads
-    from musicnet_tf import inference
-
     predictor = inference.load(_MODEL.value or inference.DEFAULT_MODEL)
     return _choose(predictor, dataset) if _CHOOSE.value else _score(predictor, dataset)
 
@@ -106,9 +118,11 @@ def _corpus() -> Dataset:
     corpus, root = DATASETS.get(name), Path(_DATA_DIR.value or ".")
     if not _SET.value:
         return corpus(root=root)
-    from musicnet_tf import config, validation  # brings TensorFlow
+    from musicnet_tf import validation
 
-    return validation.construct(corpus, {**config.parse_overrides(_SET.value), "root": root}, where=f"corpus {name!r}")
+    return validation.construct(
+        corpus, {**validation.parse_overrides(_SET.value), "root": root}, where=f"corpus {name!r}"
+    )
 
 
 def _choose(predictor: Predictor, dataset: Dataset) -> int:
@@ -121,7 +135,8 @@ def _choose(predictor: Predictor, dataset: Dataset) -> int:
         chosen.write(path)
         print(f"wrote {path}")
     if _WRITE_MANIFEST.value:
-        _update_manifest({"decoder": chosen.decoder.model_dump(mode="json")})
+        decoder = chosen.decoder.model_dump(mode="json")
+        _replace_manifest(lambda manifest: manifest.with_thresholds(decoder, chosen.posteriorgram))
     return 0
 
 
@@ -134,19 +149,32 @@ def _score(predictor: Predictor, dataset: Dataset) -> int:
     report = evaluation.evaluate_model(predictor, dataset, _SPLIT.value, _RECORDINGS.value, thresholds, protocol)
     status = _show(report)
     if _WRITE_MANIFEST.value:
-        known = Manifest.read(_model_folder()).scores
-        _update_manifest({"scores": {**known, f"{dataset.name}/{_SPLIT.value}": report.mean}})
+        _record(report, dataset)
     return status
 
 
-def _update_manifest(fields: dict[str, object]) -> None:
+def _record(report: Report, dataset: Dataset) -> None:
+    """Into the manifest, under a name that tells options of the corpus too, for they move scores."""
+    name = " ".join([f"{dataset.name}/{_SPLIT.value}", *_SET.value])
+    if report.failed:
+        raise DatasetError(
+            f"{_model_folder() / FILENAME}: not changed, for without {', '.join(report.failed)} the scores"
+            f" are not those of {name}; mend what failed and evaluate again"
+        )
+    _replace_manifest(lambda manifest: manifest.with_scores(name, report.mean))
+
+
+def _replace_manifest(change: Callable[[Manifest], Manifest]) -> None:
     folder = _model_folder()
-    Manifest.read(folder).model_copy(update=fields).write(folder)
-    print(f"updated {folder / FILENAME}: {', '.join(fields)}")
+    change(Manifest.read(folder)).write(folder)
+    print(f"updated {folder / FILENAME}")
 
 
 def _model_folder() -> Path:
-    return Path(_MODEL.value or ".")
+    """The folder that the model is loaded from."""
+    from musicnet_tf import inference
+
+    return inference.locate(_MODEL.value or inference.DEFAULT_MODEL)
 
 
 def _show(report: Report) -> int:
