@@ -29,11 +29,11 @@ def select(dataset: Dataset, split: str, ids: Sequence[str] | None = None) -> li
     Raises:
         DatasetError: where none is left, or a name is not among them.
     """
-    known = {r.id: r for r in dataset.recordings() if split in (r.split, "all")}
+    recordings = dataset.recordings()
+    known = {r.id: r for r in recordings if split in (r.split, "all")}
     if not known:
-        raise DatasetError(
-            f"{dataset.root}: {dataset.name} has no recording in split {split!r}; choose another --split"
-        )
+        splits = ", ".join(sorted({r.split for r in recordings}))
+        raise DatasetError(f"{dataset.root}: {dataset.name} has no recording in split {split!r}, only in {splits}")
     for name in ids or ():
         if name not in known:
             raise DatasetError(
@@ -255,9 +255,15 @@ def _under(prefix: str, values: dict[str, float]) -> dict[str, float]:
 
 
 def choose_thresholds(
-    predictor: Predictor, dataset: Dataset, split: str = "validation", recordings: Sequence[str] | None = None
+    predictor: Predictor,
+    datasets: Sequence[Dataset],
+    split: str = "validation",
+    recordings: Sequence[str] | None = None,
 ) -> Thresholds:
     """Searches decoder and posteriorgram thresholds on recordings kept from training.
+
+    A model that is to serve several kinds of music needs thresholds chosen on all of them; corpora count
+    alike, however many pieces they have.
 
     The model runs once over each recording; its posteriorgrams are held in memory (about 0.1 MB a
     second for 88 pitches and four heads). A recording that cannot be read is an error here.
@@ -267,12 +273,15 @@ def choose_thresholds(
         AudioError, ScoreError: where a recording or its labels cannot be read.
         ModelError: where the model does not transcribe notes.
     """
-    chosen = select(dataset, split, recordings)
-    heard = [listen(predictor, dataset, r) for r in tqdm(chosen, desc="listen", unit="piece", disable=None)]
-    found = search_thresholds(heard, predictor.manifest.geometry, Thresholds.of(predictor.manifest).decoder)
-    where = {
-        "dataset": dataset.model_dump(mode="json", exclude={"root"}),
-        "split": split,
-        "recordings": [h.id for h in heard],
-    }
-    return found.model_copy(update={"chosen_on": where})
+    start = Thresholds.of(predictor.manifest).decoder
+    chosen = [select(dataset, split, recordings) for dataset in datasets]
+    heard = [
+        [listen(predictor, dataset, r) for r in tqdm(pieces, desc=f"listen {dataset.name}", unit="piece", disable=None)]
+        for dataset, pieces in zip(datasets, chosen, strict=True)
+    ]
+    found = search_thresholds(heard, predictor.manifest.geometry, start)
+    corpora = [
+        {"dataset": dataset.model_dump(mode="json", exclude={"root"}), "recordings": [piece.id for piece in pieces]}
+        for dataset, pieces in zip(datasets, heard, strict=True)
+    ]
+    return found.model_copy(update={"chosen_on": {"split": split, "corpora": corpora}})

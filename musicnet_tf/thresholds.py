@@ -35,8 +35,8 @@ class Thresholds(pydantic.BaseModel):
         decoder: of notes.
         posteriorgram: a pitch counts as sounding in a frame iff its `frame` activation is greater.
             Another optimum than the decoder's `frame_threshold`, which serves the notes' ends.
-        chosen_on: corpus, split and recordings.
-        scores: mean scores reached there.
+        chosen_on: split, and of each corpus its options and recordings.
+        scores: mean scores reached there, over the corpora of means over their pieces.
     """
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
@@ -81,8 +81,10 @@ class Heard(NamedTuple):
     duration: float
 
 
-def search_thresholds(heard: Sequence[Heard], spec: ModelSpec, start: NoteDecoding) -> Thresholds:
-    """A coarse grid over all thresholds at once, then finer steps in one at a time, by means over the pieces.
+def search_thresholds(heard: Sequence[Sequence[Heard]], spec: ModelSpec, start: NoteDecoding) -> Thresholds:
+    """A coarse grid over all thresholds at once, then finer steps in one at a time, by mean F1.
+
+    Means are over corpora of the means over their pieces: one of many pieces does not drown the others.
 
     With an onset head the grid maximises onset F1 + (onset + offset) F1, for a note is lost as well by a
     `frame_threshold` that it does not outlast as by an `onset_threshold` that it does not reach. Then
@@ -90,6 +92,11 @@ def search_thresholds(heard: Sequence[Heard], spec: ModelSpec, start: NoteDecodi
     neither moves. Without an onset head, notes begin where `frame` rises, and its threshold is chosen for
     onset F1. At last `min_duration`, for onset F1. Of equally good values the one nearest to the value so
     far is kept.
+
+    Args:
+        heard: the pieces of each corpus; each has some.
+        spec: of the model that heard them.
+        start: parameters of the decoder that are not searched, and first values of the others.
     """
     search = _Search(heard, spec)
     if "onset" in spec.heads:
@@ -116,19 +123,22 @@ def _varied(params: NoteDecoding, name: str, values: Iterable[float]) -> list[No
 
 
 class _Search:
-    """Mean F1 over pieces as a function of decoder parameters, each computed once."""
+    """Mean F1 as a function of decoder parameters, each computed once."""
 
-    def __init__(self, heard: Sequence[Heard], spec: ModelSpec) -> None:
-        self._heard = heard
+    def __init__(self, heard: Sequence[Sequence[Heard]], spec: ModelSpec) -> None:
+        self._heard = [piece for corpus in heard for piece in corpus]
+        self._weights = [1 / len(corpus) for corpus in heard for _ in corpus]
         self._clock = windowing.recording_clock(spec)
         self._first_pitch = spec.heads["frame"].first_pitch
         self._known: dict[NoteDecoding, dict[str, float]] = {}
 
     def f1(self, params: NoteDecoding, criterion: str) -> float:
-        """Mean over the pieces."""
+        """Mean over the corpora."""
         if params not in self._known:
             rows = [self._piece_f1(heard, params) for heard in self._heard]
-            self._known[params] = {name: float(np.mean([row[name] for row in rows])) for name in CRITERIA}
+            self._known[params] = {
+                name: float(np.average([row[name] for row in rows], weights=self._weights)) for name in CRITERIA
+            }
         return self._known[params][criterion]
 
     def _piece_f1(self, heard: Heard, params: NoteDecoding) -> dict[str, float]:
@@ -164,5 +174,5 @@ class _Search:
             posteriorgram = frames.widen(heard.heads["frame"], self._first_pitch)
             roll = frames.piano_roll(heard.notes, self._clock, len(posteriorgram))
             curves.append(frames.f1_by_threshold(roll, posteriorgram, grid))
-        f1 = np.mean(curves, axis=0)
+        f1 = np.average(curves, axis=0, weights=self._weights)
         return float(grid[np.argmax(f1)]), float(f1.max())

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import synthetic
 from conftest import ROOT
 from sklearn import metrics as sklearn_metrics
 
@@ -178,8 +179,8 @@ def test_chosen_thresholds_are_the_best_and_serve_unseen_pieces(bank, corpus, tm
     poor = ToneBank()
     poor.manifest = bank.manifest.model_copy(update={"decoder": {"onset_threshold": 0.95, "frame_threshold": 0.95}})
     before = evaluation.evaluate_model(poor, corpus, "train", ["MAPS_MUS-other_Sines"]).mean
-    chosen = evaluation.choose_thresholds(poor, corpus, "validation")
-    assert chosen.chosen_on["recordings"] == [PIECE, "MAPS_MUS-deb_menu_Sines"]
+    chosen = evaluation.choose_thresholds(poor, [corpus], "validation")
+    assert chosen.chosen_on["corpora"][0]["recordings"] == [PIECE, "MAPS_MUS-deb_menu_Sines"]
     chosen.write(tmp_path / "thresholds.json")
     again = evaluation.Thresholds.read(tmp_path / "thresholds.json")
     assert again == chosen
@@ -202,9 +203,25 @@ def test_thresholds_without_an_onset_head(bank, corpus):
     heard = [evaluation.listen(bank, corpus, r) for r in evaluation.select(corpus, "validation")]
     heard = [h._replace(heads={"frame": h.heads["frame"]}) for h in heard]
     spec = dataclasses.replace(bank.manifest.geometry, heads={"frame": HeadSpec(NUM_PITCHES, FIRST_PITCH)})
-    found = thresholds.search_thresholds(heard, spec, NoteDecoding(frame_threshold=0.99))
+    found = thresholds.search_thresholds([heard], spec, NoteDecoding(frame_threshold=0.99))
     assert found.scores["onset/f1"] > 0.9
     assert found.decoder.onset_threshold == NoteDecoding().onset_threshold
+
+
+def test_corpora_count_alike_however_many_pieces_they_have(bank, corpus):
+    a, b = (evaluation.listen(bank, corpus, r) for r in evaluation.select(corpus, "validation"))
+    spec, start = bank.manifest.geometry, NoteDecoding()
+    alike = thresholds.search_thresholds([[a], [b]], spec, start)
+    assert thresholds.search_thresholds([[a], [b, b, b]], spec, start).scores == pytest.approx(alike.scores)
+    report = evaluation.evaluate_model(bank, corpus, "validation", thresholds=alike)
+    assert alike.scores["onset/f1"] == pytest.approx(report.mean["onset/f1"])
+    name = "posteriorgram/f1"
+    assert alike.scores[name] == pytest.approx(report.mean[name])
+    assert abs(report.pieces[a.id][name] - report.pieces[b.id][name]) > 1e-3  # so that a wrong weight would show
+    drowned = thresholds.search_thresholds([[a, b, b, b]], spec, start)
+    rows = evaluation.evaluate_model(bank, corpus, "validation", thresholds=drowned).pieces
+    for name in ("onset/f1", "onset_offset/f1", "posteriorgram/f1"):
+        assert drowned.scores[name] == pytest.approx((rows[a.id][name] + 3 * rows[b.id][name]) / 4)
 
 
 def test_damaged_thresholds_are_refused(tmp_path):
@@ -360,6 +377,22 @@ def test_command_chooses_thresholds_scores_with_them_and_records_both(musicnet, 
     assert scores["maps/validation delay={Sines: 0.06}"] == written["mean"]
 
 
+def test_command_chooses_on_several_corpora(musicnet, run, corpus, tiny_corpus, tmp_path):
+    done = musicnet(
+        *("evaluate", f"--model={run}", "--choose_thresholds", f"--output_dir={tmp_path}"),
+        *("--dataset=maps", f"--data_dir={corpus.root}", "--set=maps.delay={Other: 0.5}"),
+        *("--dataset=musicnet", f"--data_dir={tiny_corpus}", f"--set=musicnet.validation={[*synthetic.VALIDATION]}"),
+    )
+    assert done.status == 0, done.stderr
+    chosen_on = evaluation.Thresholds.read(tmp_path / "thresholds.json").chosen_on
+    assert chosen_on["split"] == "validation"
+    maps, musicnet_corpus = chosen_on["corpora"]
+    assert maps["dataset"]["name"] == "maps" and maps["dataset"]["delay"] == {"Other": 0.5}
+    assert maps["recordings"] == [PIECE, "MAPS_MUS-deb_menu_Sines"]
+    assert musicnet_corpus["recordings"] == sorted(synthetic.VALIDATION)
+    assert str(tiny_corpus) not in json.dumps(chosen_on)  # no folder of this machine
+
+
 def test_scores_without_a_failed_piece_are_not_recorded(musicnet, run, bank, corpus, tmp_path):
     folder = tmp_path / "corpus"
     shutil.copytree(corpus.root, folder)
@@ -371,13 +404,35 @@ def test_scores_without_a_failed_piece_are_not_recorded(musicnet, run, bank, cor
     assert Manifest.read(run) == bank.manifest
 
 
+MODEL = ["--model=m", "--dataset=maps", "--data_dir=."]
+BACH = ["--dataset=bach10", "--data_dir=."]
+
+
 @pytest.mark.parametrize(
     "flags, status, message",
     [
+        *[
+            (["--estimates=a", "--references=b", flag], 2, f"leave out {flag.partition('=')[0]}")
+            for flag in ("--split=test", "--recordings=a", "--protocol=midpoint", "--set=a=1", "--write_manifest")
+        ],
+        ([*MODEL, "--strict"], 2, "may lack partners; leave out --strict"),
+        ([*MODEL, "--choose_thresholds", "--protocol=midpoint"], 2, "does not score; leave out --protocol"),
+        ([*MODEL, "--choose_thresholds", "--thresholds=t"], 2, "does not score; leave out --thresholds"),
+        ([*MODEL, "--data_dir=."], 2, "give each --dataset once, with one --data_dir; got 1 and 2"),
+        ([*MODEL, "--dataset=maps", "--data_dir=."], 2, "give each --dataset once"),
+        ([*MODEL, *BACH], 2, "only --choose_thresholds takes several corpora"),
+        ([*MODEL, *BACH, "--choose_thresholds", "--recordings=a"], 2, "within one corpus; leave out --recordings"),
+        ([*MODEL, *BACH, "--choose_thresholds", "--set=delay={}"], 1, "--set delay: with several corpora, begin with"),
+        ([*MODEL, *BACH, "--choose_thresholds", "--set=maps=1"], 1, "begin with one of maps, bach10, and a dot"),
+        ([*MODEL, *BACH, "--choose_thresholds", "--set=bach10.stem=no"], 1, "corpus 'bach10': unknown key 'stem'"),
         ([], 2, "give either --estimates and --references, or"),
         (["--estimates=a", "--model=m"], 2, "give either --estimates and --references, or"),
         (["a.mid", "--estimates=a", "--references=b"], 2, "unexpected argument 'a.mid'"),
-        (["--estimates=a", "--references=b", "--choose_thresholds"], 2, "need a --model"),
+        (
+            ["--estimates=a", "--references=b", "--choose_thresholds"],
+            2,
+            "a --model; leave out --choose_thresholds",
+        ),
         (["--estimates=/nowhere", "--references=b"], 1, "/nowhere: no such folder"),
         (["--model=m", "--dataset=mapz", "--data_dir=."], 1, "unknown corpus 'mapz', did you mean 'maps'"),
         (["--model=m", "--dataset=maps", "--data_dir=/nowhere"], 1, "/nowhere"),
@@ -395,7 +450,7 @@ def test_scores_without_a_failed_piece_are_not_recorded(musicnet, run, bank, cor
         (
             ["--model=m", "--dataset=maps", "--data_dir=.", "--write_manifest", "--recordings=a", "--thresholds=t"],
             2,
-            "own manifest reaches on a whole split; leave out --recordings, --thresholds",
+            "own thresholds reach on a whole split; leave out --recordings, --thresholds",
         ),
         (
             ["--model=m", "--dataset=maps", "--data_dir=.", "--write_manifest", "--protocol=thickstun2018"],

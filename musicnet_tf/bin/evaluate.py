@@ -3,7 +3,8 @@
 Examples:
     musicnet evaluate --model=NAME --dataset=maps --data_dir=MAPS --split=validation --output_dir=OUT
     musicnet evaluate --estimates=TRANSCRIBED --references=LABELS --output_dir=OUT
-    musicnet evaluate --model=RUN --dataset=maps --data_dir=MAPS --choose_thresholds --write_manifest
+    musicnet evaluate --model=RUN --dataset=maps --data_dir=MAPS --dataset=bach10 --data_dir=BACH10 \\
+        --set='maps.delay={ENSTDkAm: 0.03}' --choose_thresholds --write_manifest
 
 Prints a row a piece, the mean, and the scores pooled over all notes; with --output_dir also writes
 evaluation.json, which holds every score, and evaluation.png. References may be MusicNet CSV, MAPS tables
@@ -22,20 +23,29 @@ from absl import app, flags
 
 from musicnet_tf import files
 from musicnet_tf.datasets import SPLITS, Dataset
-from musicnet_tf.errors import DatasetError, ModelError
+from musicnet_tf.errors import ConfigError, DatasetError, ModelError
 from musicnet_tf.manifest import FILENAME, Manifest
 
 if TYPE_CHECKING:
     from musicnet_tf.evaluation import Predictor
     from musicnet_tf.metrics.report import Report
+    from musicnet_tf.thresholds import Thresholds
 
 THRESHOLDS_NAME = "thresholds.json"
 
 _MODEL = flags.DEFINE_string("model", None, "Name of a shipped model, or folder of a trained or exported one.")
-_DATASET = flags.DEFINE_string("dataset", None, "Corpus to score the model on, as in `musicnet list`.")
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder that holds the corpus.")
+_DATASET = flags.DEFINE_multi_string(
+    "dataset",
+    None,
+    "Corpus to score the model on, as in `musicnet list`. With --choose_thresholds may be given again, each with its"
+    " --data_dir: the corpora then count alike, however many pieces they have.",
+)
+_DATA_DIR = flags.DEFINE_multi_string("data_dir", None, "Folder that holds the corpus.")
 _SET = flags.DEFINE_multi_string(
-    "set", [], "Sets a field of the corpus, such as delay={ENSTDkAm: 0.03} of maps; may be given again."
+    "set",
+    [],
+    "Sets a field of the corpus, such as delay={ENSTDkAm: 0.03} of maps, or maps.delay={…} where there are"
+    " several corpora; may be given again.",
 )
 _SPLIT = flags.DEFINE_enum("split", "validation", [*SPLITS, "all"], "Part of the corpus.")
 _RECORDINGS = flags.DEFINE_list("recordings", [], "Only these recordings of the split.")
@@ -62,8 +72,10 @@ _WRITE_MANIFEST = flags.DEFINE_bool(
     "Record the chosen thresholds, or the mean scores, in the manifest of the --model folder. Scores are"
     " recorded of whole splits alone, with the manifest's thresholds; new thresholds remove those of the old.",
 )
-_UNUSUAL = (_RECORDINGS, _THRESHOLDS, _PROTOCOL)
 _STRICT = flags.DEFINE_bool("strict", False, "Exit with 1 if an estimate or a reference has no partner.")
+
+_OF_SCORING = (_THRESHOLDS, _PROTOCOL)
+_OF_MODELS = (_SET, _SPLIT, _RECORDINGS, _CHOOSE, _WRITE_MANIFEST, *_OF_SCORING)
 
 
 def main(argv: list[str]) -> int:
@@ -85,12 +97,26 @@ def _check_usage(argv: list[str]) -> None:
     by_model = [_MODEL.value, _DATASET.value, _DATA_DIR.value]
     if any(by_folder) == any(by_model) or not (all(by_folder) or all(by_model)):
         raise app.UsageError("give either --estimates and --references, or --model, --dataset and --data_dir")
-    if any(by_folder) and (_CHOOSE.value or _WRITE_MANIFEST.value or _THRESHOLDS.value):
-        raise app.UsageError("--choose_thresholds, --thresholds and --write_manifest need a --model")
-    if _CHOOSE.value and _THRESHOLDS.value:
-        raise app.UsageError("give --choose_thresholds or --thresholds, not both")
-    if _WRITE_MANIFEST.value and not _CHOOSE.value:
-        _refuse("--write_manifest records what the model's own manifest reaches on a whole split", *_UNUSUAL)
+    if any(by_folder):
+        _refuse("--estimates and --references are scored without a --model", *_OF_MODELS)
+        return
+    _refuse("only --estimates and --references may lack partners", _STRICT)
+    if _CHOOSE.value:
+        _refuse("--choose_thresholds does not score", *_OF_SCORING)
+    elif _WRITE_MANIFEST.value:
+        reason = "--write_manifest records what the manifest's own thresholds reach on a whole split"
+        _refuse(reason, _RECORDINGS, *_OF_SCORING)
+    _check_pairs()
+
+
+def _check_pairs() -> None:
+    names, folders = _DATASET.value or [], _DATA_DIR.value or []
+    if len(names) != len(folders) or len({*names}) != len(names):
+        raise app.UsageError(f"give each --dataset once, with one --data_dir; got {len(names)} and {len(folders)}")
+    if len(names) > 1 and not _CHOOSE.value:
+        raise app.UsageError("only --choose_thresholds takes several corpora; score them one by one")
+    if len(names) > 1:
+        _refuse("recordings are named within one corpus", _RECORDINGS)
 
 
 def _refuse(reason: str, *unfit: flags.FlagHolder) -> None:
@@ -101,34 +127,37 @@ def _refuse(reason: str, *unfit: flags.FlagHolder) -> None:
 
 
 def _with_model() -> int:
-    dataset = _corpus()
+    datasets = _corpora()
     from musicnet_tf import evaluation, inference
 
     if _WRITE_MANIFEST.value and not (_model_folder() / FILENAME).is_file():
         raise ModelError(f"{_MODEL.value}: no folder with a {FILENAME}; --write_manifest needs one")
-    evaluation.select(dataset, _SPLIT.value, _RECORDINGS.value)  # a wrong name is told before the model loads
+    for dataset in datasets:
+        evaluation.select(dataset, _SPLIT.value, _RECORDINGS.value)  # a wrong name is told before the model loads
+    thresholds = evaluation.Thresholds.read(_THRESHOLDS.value) if _THRESHOLDS.value else None
     predictor = inference.load(_MODEL.value or inference.DEFAULT_MODEL)
-    return _choose(predictor, dataset) if _CHOOSE.value else _score(predictor, dataset)
+    return _choose(predictor, datasets) if _CHOOSE.value else _score(predictor, datasets[0], thresholds)
 
 
-def _corpus() -> Dataset:
+def _corpora() -> list[Dataset]:
+    from musicnet_tf import validation
     from musicnet_tf.registry import DATASETS
 
-    name = _DATASET.value or ""
-    corpus, root = DATASETS.get(name), Path(_DATA_DIR.value or ".")
-    if not _SET.value:
-        return corpus(root=root)
-    from musicnet_tf import validation
+    names, options = _DATASET.value or [], validation.parse_overrides(_SET.value)
+    by_corpus = {names[0]: options} if len(names) == 1 else options
+    for name in by_corpus:
+        if name not in names or not isinstance(by_corpus[name], dict):
+            raise ConfigError(f"--set {name}: with several corpora, begin with one of {', '.join(names)}, and a dot")
+    return [
+        validation.construct(DATASETS.get(name), {**by_corpus.get(name, {}), "root": Path(root)}, f"corpus {name!r}")
+        for name, root in zip(names, _DATA_DIR.value or [], strict=True)
+    ]
 
-    return validation.construct(
-        corpus, {**validation.parse_overrides(_SET.value), "root": root}, where=f"corpus {name!r}"
-    )
 
-
-def _choose(predictor: Predictor, dataset: Dataset) -> int:
+def _choose(predictor: Predictor, datasets: list[Dataset]) -> int:
     from musicnet_tf import evaluation
 
-    chosen = evaluation.choose_thresholds(predictor, dataset, _SPLIT.value, _RECORDINGS.value)
+    chosen = evaluation.choose_thresholds(predictor, datasets, _SPLIT.value, _RECORDINGS.value)
     print(json.dumps(chosen.model_dump(mode="json"), indent=2, ensure_ascii=False))
     if _OUTPUT_DIR.value:
         path = Path(_OUTPUT_DIR.value, THRESHOLDS_NAME)
@@ -140,11 +169,10 @@ def _choose(predictor: Predictor, dataset: Dataset) -> int:
     return 0
 
 
-def _score(predictor: Predictor, dataset: Dataset) -> int:
+def _score(predictor: Predictor, dataset: Dataset, thresholds: Thresholds | None) -> int:
     from musicnet_tf import evaluation
     from musicnet_tf.metrics.protocol import Protocol
 
-    thresholds = evaluation.Thresholds.read(_THRESHOLDS.value) if _THRESHOLDS.value else None
     protocol = Protocol(_PROTOCOL.value)  # type: ignore[arg-type]  # one of the flag's values
     report = evaluation.evaluate_model(predictor, dataset, _SPLIT.value, _RECORDINGS.value, thresholds, protocol)
     status = _show(report)
