@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import itertools
 import logging
 import os
 import re
@@ -31,6 +32,10 @@ Source = str | os.PathLike[str] | bytes | BinaryIO
 """A path, the bytes of a whole file, or an open binary file, which is read from its beginning."""
 
 Encoding = Literal["flac", "pcm_s16le"]
+
+LOSSLESS_SUFFIXES = (".wav", ".wave", ".flac", ".aif", ".aiff", ".au", ".caf", ".w64")
+SUFFIXES = (*LOSSLESS_SUFFIXES, ".aac", ".m4a", ".mka", ".mp3", ".mp4", ".oga", ".ogg", ".opus", ".webm", ".wma")
+"""What counts as audio where a folder is searched. A file that is named may have any suffix."""
 
 MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 1_000, 1_000_000
 MAX_CHANNELS = 64
@@ -81,15 +86,16 @@ def blocks(source: Source, sample_rate: int | None = None, block_seconds: float 
 
     Raises:
         AudioError: on the first block if the source is missing, a folder, empty or not audio, has an absurd rate
-            or channel count, or nothing in it decodes; later where a sample is not finite. A file that decodes
-            in part yields that part and logs one warning.
+            or channel count, nothing in it decodes, or it is shorter than one sample at the wanted rate; later
+            where a sample is not finite. A file that decodes in part yields that part and logs one warning.
     """
     if sample_rate is not None:
         _check_rate("requested", sample_rate)
     with _decoder(source) as (name, stream):
         rate = stream.info.sample_rate
         target = sample_rate or rate
-        yield from _rebuffer(_resample(_as_mono(name, stream), rate, target), max(1, round(block_seconds * target)))
+        resampled = _resample(name, _as_mono(name, stream), rate, target)
+        yield from _rebuffer(resampled, max(1, round(block_seconds * target)))
 
 
 def load(source: Source, sample_rate: int | None = None) -> np.ndarray:
@@ -104,13 +110,13 @@ def resample(samples: np.ndarray, source_rate: int, sample_rate: int, name: str 
     """Mono samples `(n,)` that are in memory already, treated just as `load` treats those of a file.
 
     Raises:
-        AudioError: naming `name`, where there is no sample, one is not finite, or a rate is absurd.
+        AudioError: naming `name`, where there is no sample at either rate, one is not finite, or a rate is absurd.
     """
     info = AudioInfo(source_rate, 1, len(samples), len(samples) / source_rate if source_rate else None)
     _check_header(name, info)
     _check_rate("requested", sample_rate)
     mono = _as_mono(name, _Stream(info, iter([np.asarray(samples, np.float32)[:, np.newaxis]])))
-    return np.clip(np.concatenate(list(_resample(mono, source_rate, sample_rate))), -1.0, 1.0)
+    return np.clip(np.concatenate(list(_resample(name, mono, source_rate, sample_rate))), -1.0, 1.0)
 
 
 def quantise(audio: np.ndarray) -> np.ndarray:
@@ -268,12 +274,14 @@ def _av_decoder(name: str, file: BinaryIO) -> Iterator[_Stream]:
 
 
 def _av_chunks(container: InputContainer, stream: av.AudioStream) -> Iterator[np.ndarray]:
-    to_float = av.AudioResampler(format="fltp", layout=stream.layout, rate=stream.rate)
-    for frame in container.decode(stream):
-        for converted in to_float.resample(frame):
-            yield converted.to_ndarray().T
-    for converted in to_float.resample(None):
-        yield converted.to_ndarray().T
+    rate = stream.rate  # the decoder changes the stream's own as it goes
+    for _, frames in itertools.groupby(container.decode(stream), lambda f: (f.sample_rate, f.layout.name)):
+        # One converter takes frames of one kind alone, and broadcasts join parts of several. Channels stay as they
+        # are: FFmpeg would spread mono over two at less than its level.
+        to_float = av.AudioResampler(format="fltp", rate=rate)
+        for frame in itertools.chain(frames, [None]):
+            for converted in to_float.resample(frame):
+                yield converted.to_ndarray().T
 
 
 def _check_header(name: str, info: AudioInfo) -> None:
@@ -302,7 +310,7 @@ def _as_mono(name: str, stream: _Stream) -> Iterator[np.ndarray]:
             count += len(mono)
             peak = max(peak, float(np.abs(mono).max(initial=0.0)))
             yield mono
-    except (soundfile.SoundFileError, av.FFmpegError) as error:
+    except (soundfile.SoundFileError, av.FFmpegError, ValueError) as error:  # ValueError: PyAV, of odd frames
         damage = getattr(error, "strerror", None) or str(error)
     if not count:
         raise AudioError(f"{name}: no sample could be decoded ({damage or 'it holds none'}); is the file damaged?")
@@ -319,14 +327,19 @@ def _warn_of_loss(name: str, seconds: float, promised: float | None, damage: str
         _log.warning("%s: truncated or damaged%s; read %.2f s%s", name, because, seconds, of)
 
 
-def _resample(chunks: Iterable[np.ndarray], source_rate: int, target_rate: int) -> Iterator[np.ndarray]:
+def _resample(name: str, chunks: Iterable[np.ndarray], source_rate: int, target_rate: int) -> Iterator[np.ndarray]:
     if source_rate == target_rate:
         yield from chunks
         return
     stream = soxr.ResampleStream(source_rate, target_rate, 1, dtype="float32", quality="HQ")
-    for chunk in chunks:
-        yield stream.resample_chunk(chunk)
-    yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
+    count = 0
+    for chunk in itertools.chain(chunks, [None]):
+        last = chunk is None
+        resampled = stream.resample_chunk(np.zeros(0, np.float32) if last else chunk, last=last)
+        count += len(resampled)
+        yield resampled
+    if not count:
+        raise AudioError(f"{name}: is shorter than one sample at {target_rate} Hz; give a longer recording")
 
 
 def _rebuffer(chunks: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:

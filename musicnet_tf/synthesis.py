@@ -9,9 +9,8 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import scipy.signal
 
-from musicnet_tf import scores
+from musicnet_tf import audio, scores
 from musicnet_tf.errors import AudioError
 from musicnet_tf.events import Notes
 
@@ -66,8 +65,8 @@ def render(
     notes = notes[(notes.offset > 0) & (notes.onset < duration)]
     if not len(notes) or not length:
         return np.zeros(length, np.float32)
-    audio = _resample(_play(notes, Path(soundfont), duration, gain, reverb, timeout), sample_rate)[:length]
-    return np.pad(audio, (0, length - len(audio)))
+    sound = _resample(_play(notes, Path(soundfont), duration, gain, reverb, timeout), sample_rate)[:length]
+    return np.pad(sound, (0, length - len(sound)))
 
 
 def find_soundfonts() -> list[Path]:
@@ -131,9 +130,7 @@ def _play(notes: Notes, soundfont: Path, duration: float, gain: float, reverb: b
     return stereo[: 2 * (round(duration * _RENDER_RATE) + 1)].reshape(-1, 2).mean(axis=1)
 
 
-def _resample(audio: np.ndarray, sample_rate: int) -> np.ndarray:
-    if sample_rate == _RENDER_RATE:
-        return audio.astype(np.float32)
-    common = np.gcd(sample_rate, _RENDER_RATE)
-    resampled = scipy.signal.resample_poly(audio, sample_rate // common, _RENDER_RATE // common)
-    return resampled.astype(np.float32)
+def _resample(played: np.ndarray, sample_rate: int) -> np.ndarray:
+    """At another rate, level and all: `audio.resample` would clip a mix that exceeds full scale."""
+    headroom = 2.0 * max(1.0, float(np.abs(played).max(initial=0.0)))  # a filter overshoots by less than twice
+    return headroom * audio.resample(played / headroom, _RENDER_RATE, sample_rate, "fluidsynth")

@@ -20,12 +20,6 @@ from musicnet_tf.manifest import Manifest
 from musicnet_tf.models import HeadSpec
 from musicnet_tf.writers import FORMATS, PosteriorgramSpool, Transcript
 
-AUDIO_SUFFIXES = (
-    *(".aac", ".aif", ".aiff", ".au", ".flac", ".m4a", ".mka", ".mp3"),
-    *(".mp4", ".oga", ".ogg", ".opus", ".wav", ".wave", ".webm", ".wma"),
-)
-"""What counts as audio in a folder. A file that is named may have any suffix."""
-
 
 class Predictor(Protocol):
     """A model that can be run: float32 windows → head → activations, as `windowing.Predict`."""
@@ -198,10 +192,10 @@ def _of_folder(folder: Path) -> list[Path]:
         present = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     except OSError as error:
         raise AudioError(f"{folder}: cannot be listed ({error.strerror})") from error
-    found = [path for path in present if path.suffix.lower() in AUDIO_SUFFIXES]
+    found = [path for path in present if path.suffix.lower() in audio.SUFFIXES]
     if not found:
         raise AudioError(
-            f"{folder}: holds no audio file ({', '.join(sorted(AUDIO_SUFFIXES))}); subfolders are not read"
+            f"{folder}: holds no audio file ({', '.join(sorted(audio.SUFFIXES))}); subfolders are not read"
         )
     return found
 

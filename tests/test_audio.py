@@ -143,15 +143,74 @@ def test_without_a_rate_the_file_keeps_its_own() -> None:
 def test_blocks_joined_are_the_whole(samples: int, seconds: float, rates: tuple[int, int]) -> None:
     source, target = rates
     data = packed(np.random.default_rng(samples).uniform(-0.5, 0.5, samples), source)
+    if samples * target / source < 0.5:
+        with pytest.raises(AudioError, match=f"shorter than one sample at {target} Hz"):
+            audio.load(data, target)
+        return
     pieces = list(audio.blocks(data, target, seconds))
     assert {len(piece) for piece in pieces[:-1]} <= {max(1, round(seconds * target))}
-    np.testing.assert_array_equal(np.concatenate(pieces) if pieces else [], audio.load(data, target))
+    np.testing.assert_array_equal(np.concatenate(pieces), audio.load(data, target))
     assert abs(sum(map(len, pieces)) - samples * target / source) <= 1
 
 
 def test_samples_in_memory_are_resampled_as_those_of_a_file() -> None:
     samples = np.random.default_rng(3).uniform(-1, 1, 100_000).astype(np.float32)
     np.testing.assert_array_equal(audio.resample(samples, RATE, 16000), audio.load(packed(samples), 16000))
+
+
+@pytest.mark.parametrize("read", [audio.load, lambda data, rate: next(audio.blocks(data, rate))])
+def test_less_than_one_sample_is_refused_in_one_line(read: object) -> None:
+    with pytest.raises(AudioError, match=r"^<.* bytes>: is shorter than one sample at 16000 Hz; give a longer"):
+        read(packed(np.array([0.5])), 16000)  # type: ignore[operator]
+    with pytest.raises(AudioError, match=r"^clip: is shorter than one sample at 16000 Hz"):
+        audio.resample(np.array([0.5]), RATE, 16000, "clip")
+    assert len(audio.load(packed(np.array([0.5])))) == 1
+    assert len(audio.load(packed(np.array([0.5, 0.5])), 22050)) == 1
+
+
+def packed_adts(samples: np.ndarray, sample_rate: int) -> bytes:
+    """AAC as it is broadcast: every frame tells its own rate and channels, `samples` being (samples, channels)."""
+    buffer, layout = io.BytesIO(), ("mono", "stereo")[samples.shape[1] - 1]
+    with av.open(buffer, "w", format="adts") as container:
+        stream = container.add_stream("aac", rate=sample_rate, layout=layout)
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples.T), format="fltp", layout=layout)
+        frame.sample_rate, frame.pts, frame.time_base = sample_rate, 0, Fraction(1, sample_rate)
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(22050, 2), (RATE, 1), (22050, 1)])
+def test_a_file_that_changes_rate_or_channels_midway_is_read_to_its_end(rate: int, channels: int) -> None:
+    first = packed_adts(np.stack([tone()] * 2, axis=1), RATE)
+    second = packed_adts(np.stack([tone(rate)] * channels, axis=1), rate)
+    samples = audio.load(first + second)  # at the rate that it begins with
+    assert len(samples) / RATE == pytest.approx(4.0, abs=0.2)  # AAC pads each half to whole frames
+    for part in (samples[RATE // 2 : RATE], samples[3 * RATE : 3 * RATE + RATE // 2]):
+        assert sine_frequency(part, RATE) == pytest.approx(FREQUENCY, abs=1)
+        assert np.abs(part).max() == pytest.approx(0.5, abs=0.05)
+
+
+def test_what_the_decoder_cannot_convert_ends_the_file_with_a_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Resampler:
+        def __init__(self, **options: object) -> None:
+            self.inner, self.left = converter(**options), 20
+
+        def resample(self, frame: av.AudioFrame | None) -> list[av.AudioFrame]:
+            self.left -= 1
+            if self.left < 0:
+                raise ValueError("Frame does not match AudioResampler setup.")
+            return self.inner.resample(frame)
+
+    converter = av.AudioResampler
+    monkeypatch.setattr(av, "AudioResampler", Resampler)
+    samples = audio.load(packed_adts(np.stack([tone()] * 2, axis=1), RATE))
+    assert len(samples) == pytest.approx(20 * 1024, abs=1024)
+    (record,) = caplog.records
+    assert "truncated or damaged" in record.getMessage()
+    assert "Frame does not match" in record.getMessage()
 
 
 def test_an_hour_streams_in_bounded_memory(tmp_path: Path) -> None:

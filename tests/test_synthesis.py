@@ -60,6 +60,14 @@ def test_pitch_is_the_one_asked_for(soundfont, program):
 
 
 @needs_synthesiser
+def test_a_mix_beyond_full_scale_keeps_its_level_at_every_rate(soundfont):
+    notes = Notes.from_list([Note(0.0, 1.0, pitch, 127, STRINGS) for pitch in range(40, 80, 2)])
+    peaks = [np.abs(synthesis.render(notes, soundfont, rate, gain=4.0)).max() for rate in (44100, 32000)]
+    assert min(peaks) > 1.5, "nothing that could be clipped"
+    assert peaks[1] == pytest.approx(peaks[0], rel=0.1)
+
+
+@needs_synthesiser
 def test_louder_velocity_is_louder(soundfont):
     soft, loud = (
         np.abs(synthesis.render(Notes.from_list([Note(0.0, 1.0, 60, v, PIANO)]), soundfont, 16000)).max()

@@ -5,22 +5,17 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
+from musicnet_tf import audio
 from musicnet_tf.datasets import Split
 from musicnet_tf.errors import DatasetError
-
-LOSSLESS_SUFFIXES = (".wav", ".flac", ".aif", ".aiff", ".w64")
-AUDIO_SUFFIXES = (
-    *LOSSLESS_SUFFIXES,
-    *(".ogg", ".oga", ".opus", ".mp3", ".m4a", ".mp4", ".aac", ".wma", ".webm", ".mka", ".au", ".caf"),
-)
 
 
 def audio_files(folder: Path) -> dict[str, Path]:
     """Stem → audio file of a folder, empty where there is no such folder; of two with one stem the lossless one."""
     if not folder.is_dir():
         return {}
-    found = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in AUDIO_SUFFIXES]
-    found.sort(key=lambda path: path.suffix.lower() in LOSSLESS_SUFFIXES)
+    found = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in audio.SUFFIXES]
+    found.sort(key=lambda path: path.suffix.lower() in audio.LOSSLESS_SUFFIXES)
     return {path.stem: path for path in found if not path.name.startswith(".")}
 
 
