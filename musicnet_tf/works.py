@@ -23,7 +23,7 @@ from pathlib import Path
 from musicnet_tf.errors import DatasetError
 
 METADATA = "musicnet_metadata.csv"
-_METADATA_COLUMNS = ("composer", "composition", "movement", "ensemble", "catalog_name", "seconds")
+_REQUIRED_COLUMNS = {"id", "composer", "composition", "movement"}
 
 PIANO_COMPOSERS: dict[str, tuple[str, ...]] = {
     "Albéniz": (),
@@ -74,6 +74,7 @@ class Work:
         keys: a title names the work if it holds all words of any of these, catalogue numbers among them.
         movement: number of the movement, or None where the whole work is held out.
         movement_name: a word by which the movement is known under another number too.
+        of: how many movements there are, where a title may tell the movement: `Kinderszenen no. 6`, `K545 iii`.
     """
 
     reason: str
@@ -81,6 +82,7 @@ class Work:
     keys: tuple[str, ...]
     movement: int | None = None
     movement_name: str = ""
+    of: int = 0
 
 
 HELD_OUT = (
@@ -97,10 +99,10 @@ HELD_OUT = (
     Work("MusicNet validation 2227", "Bach", ("bwv851", "prelude fugue no6 d minor"), 2, "fugue"),
     Work("MusicNet validation 2231", "Bach", ("bwv866", "prelude fugue no21 b flat major"), 2, "fugue"),
     Work("MusicNet validation 2247", "Bach", ("bwv854", "prelude fugue no9 e major"), 2, "fugue"),
-    Work("MAPS validation bor_ps6", "Borodin", ("petite suite",)),
-    Work("MAPS validation deb_menu", "Debussy", ("suite bergamasque",)),
-    Work("MAPS validation mz_545_3", "Mozart", ("k545", "piano sonata no16")),
-    Work("MAPS validation scn15_12", "Schumann", ("op15", "kinderszenen")),
+    Work("MAPS validation bor_ps6", "Borodin", ("petite suite", "bor ps6"), 6, "serenade", of=7),
+    Work("MAPS validation deb_menu", "Debussy", ("suite bergamasque", "deb menu"), 2, "menuet", of=4),
+    Work("MAPS validation mz_545_3", "Mozart", ("k545", "piano sonata no16", "mz 545"), 3, "rondo", of=3),
+    Work("MAPS validation scn15_12", "Schumann", ("op15", "kinderszenen", "scn15"), 12, "einschlummern", of=13),
     Work("Bach10 validation 04", "Bach", ("christe du beistand", "christedubeistand")),
     Work("Bach10 test 05", "Bach", ("die nacht", "dienacht")),
     Work("Bach10 test 06", "Bach", ("die sonne", "diesonne")),
@@ -122,7 +124,8 @@ def held_out_reason(composer: str, title: str, movement: str = "", solo_piano: b
     Args:
         composer: name in any usual order and spelling, or empty where unknown.
         title: composition and catalogue number as far as known; a file name serves too.
-        movement: such as `3. Menuetto`. Without a number, any movement of a held-out work is refused.
+        movement: such as `3. Menuetto`. Without a number here or in the title, any movement of a held-out work
+            is refused.
         solo_piano: whether it is for piano alone. Leave it True where unknown.
     """
     names = set(normalise(composer).split())
@@ -132,11 +135,11 @@ def held_out_reason(composer: str, title: str, movement: str = "", solo_piano: b
         for name in PIANO_COMPOSERS:
             if names & _spellings(name):
                 return f"solo piano by {name}, a composer of MAPS"
-    words = set(normalise(title).split())
+    words = normalise(title).split()
     for work in HELD_OUT:
         known_composer = not names or names & _spellings(work.composer)
-        named = any(words.issuperset(key.split()) for key in work.keys)
-        if known_composer and named and _is_movement(work, movement):
+        named = any(set(words).issuperset(key.split()) for key in work.keys)
+        if known_composer and named and _is_movement(work, words, movement):
             return work.reason
     return None
 
@@ -158,7 +161,6 @@ def composer_in(text: str) -> str:
     return f"{parts[1]} {parts[0]}" if len(parts) >= 3 and parts[0] and parts[1] else ""
 
 
-@functools.lru_cache(maxsize=256)
 def read_metadata(folder: Path) -> dict[str, dict[str, str]]:
     """Id → composer, composition, movement, ensemble … from a folder's `musicnet_metadata.csv`; empty without one.
 
@@ -166,14 +168,32 @@ def read_metadata(folder: Path) -> dict[str, dict[str, str]]:
         DatasetError: where the file is there and is something else.
     """
     path = folder / METADATA
-    if not path.is_file():
-        return {}
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
-        return {row["id"]: {key: row[key] or "" for key in _METADATA_COLUMNS} for row in rows}
+        return _read_rows(path, path.stat().st_mtime_ns)
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
     except (OSError, UnicodeError, csv.Error, KeyError) as error:
         raise DatasetError(f"{path}: not MusicNet's metadata ({error!r}); fetch it again") from error
+
+
+@functools.lru_cache(maxsize=256)
+def _read_rows(path: Path, mtime_ns: int) -> dict[str, dict[str, str]]:
+    """Rows by id; the time of the last change is taken so that a changed file is read anew."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file)
+        missing = _REQUIRED_COLUMNS - set(reader.fieldnames or ())
+        if missing:
+            raise KeyError(*sorted(missing))
+        return {row["id"]: {key: row[key] or "" for key in row if key and key != "id"} for row in reader}
+
+
+def work_name(composer: str, title: str) -> str:
+    """One name for all files of one composition: composer and first catalogue number, or the title where it has none.
+
+    Coarse on purpose: movements of one catalogue number share a name, so that they stay together.
+    """
+    number = _CATALOGUE.search(normalise(title))
+    return f"{composer}: {number[1]}{int(number[2])}" if composer and number else f"{composer}: {title}".strip(": ")
 
 
 def normalise(text: str) -> str:
@@ -191,14 +211,29 @@ def _spellings(name: str) -> set[str]:
     return {normalise(name), *PIANO_COMPOSERS.get(name, ())}
 
 
-def _is_movement(work: Work, movement: str) -> bool:
+def _is_movement(work: Work, title: list[str], movement: str) -> bool:
     """Whether it is, or may be, the movement held out: names of movements have too many spellings to clear one."""
-    number = _movement_number(movement)
+    number = _movement_number(movement) or _movement_in_title(work, title)
     if work.movement is None or number is None or number == work.movement:
         return True
-    return bool(work.movement_name) and work.movement_name in normalise(movement).split()
+    named = normalise(movement).split() + (title if work.of else [])
+    return bool(work.movement_name) and work.movement_name in named
 
 
+def _movement_in_title(work: Work, title: list[str]) -> int | None:
+    """The one movement that a title tells, right after what names the work or as `no. 6`; None where it tells
+    none, several, or a number that no movement has, such as the sonata's own.
+    """
+    keys = {word for key in work.keys for word in key.split()} | {"mov", "movement", "satz"}
+    told = set()
+    for before, word in zip(["", *title], title, strict=False):
+        number = word.removeprefix("no") if word.startswith("no") and word not in keys else ""
+        told.add(_movement_number(number or (word if before in keys else "")))
+    told = {number for number in told if number and number <= work.of}
+    return told.pop() if len(told) == 1 else None
+
+
+_CATALOGUE = re.compile(r"\b(op|k|bwv|d|s|hwv|woo)(\d+)\b")
 _ROMAN = ("i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix", "x")
 
 

@@ -20,7 +20,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from musicnet_tf.datasets import Recording
+from musicnet_tf import audio, transcription
+from musicnet_tf.datasets import Recording, _layout
 from musicnet_tf.datasets.musicnet import EXTENDED_TEST, MusicNet
 from musicnet_tf.errors import AudioError, DatasetError, ScoreError
 from musicnet_tf.events import Note
@@ -306,6 +307,15 @@ def test_broken_metadata_is_named(tmp_path: Path) -> None:
     (tmp_path / "musicnet_metadata.csv").write_text("number,composer\n1000,Bach\n")
     with pytest.raises(DatasetError, match=r"musicnet_metadata\.csv: not MusicNet's metadata"):
         MusicNet(root=tmp_path).recordings()
+
+
+def test_audio_counts_as_audio_to_corpora_and_to_transcription_alike(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    for number, suffix in enumerate(audio.SUFFIXES):
+        (tmp_path / f"data/{number}{suffix.upper()}").touch()
+    (tmp_path / "data/notes.txt").touch()
+    assert len(_layout.audio_files(tmp_path / "data")) == len(audio.SUFFIXES)
+    assert len(transcription.find_recordings([tmp_path / "data"])) == len(audio.SUFFIXES)
 
 
 def test_the_real_corpus(shared_data: Path) -> None:

@@ -69,6 +69,21 @@ def test_held_out_works_are_left_out(root):
     assert first.metadata["ensemble"] == "Wind Quintet"
 
 
+def test_versions_of_one_piece_are_one_work_on_one_side(tmp_path):
+    piano = Notes.from_list([Note(0.0, 1.0, 60, 33, 0)])
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    for number in range(1, 21):
+        scores.to_midi(piano).write(str(tmp_path / f"a/scarlatti_k{number:03d}_sankey.mid"))
+        scores.to_midi(piano).write(str(tmp_path / f"b/Scarlatti_Keyboard_Sonata_in_C_K{number}_x{number}.mid"))
+    recordings = Rendered(root=tmp_path, soundfonts=(FONT,), validation_fraction=0.5).recordings()
+    assert {recording.work for recording in recordings} == {f"Scarlatti: k{number}" for number in range(1, 21)}
+    sides = {(recording.work, recording.split) for recording in recordings}
+    assert len(recordings) == 40
+    assert len(sides) == 20
+    assert {split for _, split in sides} == {"train", "validation"}
+
+
 def test_ids_are_safe_unique_and_do_not_depend_on_other_scores(root):
     dataset = Rendered(root=root, soundfonts=(FONT, Path("b.sf2")), excerpts_per_score=3)
     before = dataset.recordings()

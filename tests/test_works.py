@@ -6,6 +6,7 @@ import pytest
 from musicnet_tf import works
 from musicnet_tf.datasets.musicnet import EXTENDED_TEST, MusicNet
 from musicnet_tf.errors import DatasetError
+from musicnet_tf.registry import DATASETS
 
 PIANO_ALONE = "Solo Piano"
 
@@ -105,6 +106,68 @@ def test_neighbours_of_held_out_works_are_free(composer, title, movement):
 
 
 @pytest.mark.parametrize(
+    ("composer", "title", "held"),
+    [
+        ("Schumann", "Kinderszenen", True),
+        ("Schumann", "Kinderszenen, Op. 15 No. 12", True),
+        ("Schumann", "Kinderszenen, Op. 15 No. 6", False),
+        ("Schumann", "Kinderszenen: Kind im Einschlummern", True),
+        ("Schumann", "Kinderszenen no. 6 and no. 12", True),
+        ("", "scn15_12", True),
+        ("", "scn15_9", False),
+        ("Borodin", "Petite Suite", True),
+        ("Borodin", "Petite Suite no. 6", True),
+        ("Borodin", "Petite Suite no. 1", False),
+        ("Borodin", "Petite Suite, 1. Serenade", True),
+        ("", "bor_ps6", True),
+        ("Debussy", "Suite bergamasque", True),
+        ("Debussy", "Suite bergamasque II", True),
+        ("Debussy", "Suite bergamasque no 3: Clair de lune", False),
+        ("Debussy", "Suite bergamasque: Clair de lune", True),  # no number, so it is not known
+        ("Debussy", "deb_menu", True),
+        ("Mozart", "Piano Sonata No. 16 in C major, K. 545", True),  # 16 is no movement
+        ("Mozart", "K545 iii", True),
+        ("Mozart", "K545 ii", False),
+        ("", "mz_545_1", False),
+        ("", "mz_545_3", True),
+    ],
+)
+def test_of_what_maps_validates_on_a_title_frees_the_other_movements(composer, title, held):
+    assert works.is_held_out(composer, title, solo_piano=False) == held
+    numbered = works.is_held_out(composer, title, "1. First", solo_piano=False)
+    assert numbered == (held and any(word in title for word in ("Einschlummern", "Serenade")))
+
+
+@pytest.mark.parametrize("corpus", ["musicnet", "maps", "bach10"])
+def test_nothing_that_is_trained_on_is_held_out(shared_data, corpus):
+    """But by the rule of composers, which keeps the scores of MAPS away from other corpora."""
+    reasons = {}
+    for recording in DATASETS.get(corpus)(root=shared_data / corpus).recordings():
+        known = recording.metadata
+        title = " ".join(known.get(key, "") for key in ("composition", "catalog_name"))
+        reason = works.held_out_reason(known.get("composer", ""), title, known.get("movement", ""), solo_piano=False)
+        reasons.setdefault(recording.split, {})[recording.id] = reason
+    assert set(reasons) == {"train", "validation"}
+    assert {id: reason for id, reason in reasons["train"].items() if reason} == {}
+    assert {id: reason for id, reason in reasons["validation"].items() if not reason} == {}
+
+
+@pytest.mark.parametrize(
+    ("composer", "title", "name"),
+    [
+        ("Scarlatti", "scarlatti_k009_sankey", "Scarlatti: k9"),
+        ("Scarlatti", "Scarlatti_Keyboard_Sonata_in_D_minor_K9_PzzKSiUS-X0_cut", "Scarlatti: k9"),
+        ("Scriabin", "Scriabin_op_42_Hf4EIJB4DGc_cut_no_4", "Scriabin: op42"),
+        ("Scriabin", "scriabin_etude_op_42_no_4_dery", "Scriabin: op42"),
+        ("Scriabin", "Vers la flamme", "Scriabin: Vers la flamme"),
+        ("", "somebody_op_42", "somebody_op_42"),
+    ],
+)
+def test_versions_of_a_work_have_one_name(composer, title, name):
+    assert works.work_name(composer, title) == name
+
+
+@pytest.mark.parametrize(
     "composer",
     [
         "Frédéric Chopin",
@@ -161,7 +224,13 @@ def test_normalise(text, words):
 def test_metadata(shared_data, tmp_path):
     row = works.read_metadata(shared_data / "musicnet")["2382"]
     assert (row["composer"], row["movement"], row["seconds"]) == ("Beethoven", "2. Presto", "117")
+    assert row["transcriber"]
     assert works.read_metadata(tmp_path) == {}
+    late = tmp_path / works.METADATA
+    late.write_text("id,composer,composition,movement\n7,Bach,Suite,1. Prelude\n")
+    assert works.read_metadata(tmp_path) == {
+        "7": {"composer": "Bach", "composition": "Suite", "movement": "1. Prelude"}
+    }
     other = tmp_path / "other"
     other.mkdir()
     (other / works.METADATA).write_text("id,title\n1,x\n")

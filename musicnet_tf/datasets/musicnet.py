@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
+from musicnet_tf import works
 from musicnet_tf.datasets import Dataset, Recording, Split, _layout, _musicnet_forms
-from musicnet_tf.errors import DatasetError
 from musicnet_tf.events import Notes
 from musicnet_tf.registry import DATASETS
 
@@ -18,8 +17,6 @@ PAPER_TEST = ("1819", "2303", "2382")
 
 EXTENDED_TEST = ("1759", "1819", "2106", "2191", "2298", "2303", "2382", "2416", "2556", "2628")
 """The ten test recordings of the published release."""
-
-_METADATA = "musicnet_metadata.csv"
 
 
 @DATASETS.register("musicnet")
@@ -84,15 +81,7 @@ class MusicNet(Dataset):
 
     def _metadata(self) -> dict[str, dict[str, str]]:
         """Id → its row, empty where there is no such file."""
-        folder = self.root if self.root.is_dir() else self.root.parent
-        try:
-            with (folder / _METADATA).open(encoding="utf-8", newline="") as file:
-                rows = list(csv.DictReader(file))
-            return {row["id"]: {key: row[key] or "" for key in row if key and key != "id"} for row in rows}
-        except FileNotFoundError:
-            return {}
-        except (OSError, UnicodeError, csv.Error, KeyError) as error:
-            raise DatasetError(f"{folder / _METADATA}: not MusicNet's metadata ({error!r}); fetch it again") from error
+        return works.read_metadata(self.root if self.root.is_dir() else self.root.parent)
 
 
 def _work(id: str, metadata: dict[str, dict[str, str]]) -> str:

@@ -146,7 +146,10 @@ class Rendered(Dataset):
 
     def _recording(self, found: dict[str, str], k: int, fonts: list[str]) -> Recording:
         id = f"{found['id']}-{k}"
-        work = ": ".join(found.get(key, "") for key in ("composer", "composition", "movement")).rstrip(": ")
+        if "movement" in found:  # of the metadata
+            work = ": ".join(found.get(key, "") for key in ("composer", "composition", "movement")).rstrip(": ")
+        else:
+            work = works.work_name(found["composer"], found["composition"])
         font = fonts[int(_unit(self.seed, id, "soundfont") * len(fonts))]
         metadata = {key: value for key, value in found.items() if key != "id"} | {"soundfont": font}
         return Recording(id, stable_split(work, self.validation_fraction), work, metadata)
