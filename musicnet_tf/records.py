@@ -8,6 +8,7 @@ label files; a note that reaches into the excerpt keeps its true (then negative)
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -118,19 +119,30 @@ def _feature(values: list[Any]) -> tf.train.Feature:
     return tf.train.Feature(int64_list=tf.train.Int64List(value=values)) if values else tf.train.Feature()
 
 
-def parse(serialised: tf.Tensor) -> dict[str, tf.Tensor]:
+def parse(serialised: tf.Tensor, info: DatasetInfo | None = None) -> dict[str, tf.Tensor]:
     """A serialised tf.Example → tensors by the names of `FEATURES`, in the graph.
 
+    Args:
+        serialised: a scalar string.
+        info: of the set that the record is in; its rate and encoding must be the record's own.
+
     Raises (when run):
-        InvalidArgumentError: on an Example without these features or of another schema version.
+        InvalidArgumentError: on an Example without these features, of another schema version or another set.
     """
     fields = tf.io.parse_single_example(serialised, FEATURES)
-    same = tf.debugging.assert_equal(
-        fields["schema_version"],
-        tf.constant(SCHEMA_VERSION, tf.int64),
-        f"record of another schema version; this program reads {SCHEMA_VERSION}: build the records again",
-    )
-    with tf.control_dependencies([same] if same is not None else []):
+    wanted: dict[str, tuple[Any, str]] = {"schema_version": (SCHEMA_VERSION, "schema version; this program reads")}
+    if info is not None:  # shards of two sets in one folder would decode to noise
+        wanted["sample_rate"] = (info.sample_rate, "sample rate; this set holds")
+        wanted["audio/encoding"] = (info.encoding, "audio encoding; this set holds")
+    checks = [
+        tf.debugging.assert_equal(
+            tf.equal(fields[name], tf.constant(value, fields[name].dtype)),  # texts that differ it cannot print
+            True,
+            f"record of another {what} {value}: build the records again",
+        )
+        for name, (value, what) in wanted.items()
+    ]
+    with tf.control_dependencies([check for check in checks if check is not None]):
         return {name: tf.identity(value) for name, value in fields.items()}
 
 
@@ -273,22 +285,22 @@ def _check_size(path: Path, expected: int) -> None:
         raise RecordError(f"{path}: {state}; remove it and build the records again to replace it")
 
 
-def read(path: str | Path) -> Iterator[dict[str, Any]]:
+def read(path: str | Path, info: DatasetInfo | None = None) -> Iterator[dict[str, Any]]:
     """The records of one TFRecord file as NumPy values by feature name.
 
     Raises:
-        RecordError: on a truncated or foreign file, or a record of another schema.
+        RecordError: on a damaged or foreign file, or a record of another schema, or set if `info` of its own is given.
     """
     path = Path(path)
     try:
         for serialised in tf.data.TFRecordDataset(str(path)):
-            yield {name: value.numpy() for name, value in parse(serialised).items()}
+            yield {name: value.numpy() for name, value in parse(serialised, info).items()}
     except tf.errors.NotFoundError as error:
         raise RecordError(f"{path}: not found") from error
     except tf.errors.DataLossError as error:
         raise RecordError(f"{path}: truncated, or not a TFRecord file; build the records again") from error
     except tf.errors.InvalidArgumentError as error:
-        reason = error.message.splitlines()[0]
+        reason = re.sub(r"^\{\{.*?\}\} ", "", error.message.splitlines()[0])  # the node's name tells no one anything
         raise RecordError(f"{path}: not a record of this program's schema {SCHEMA_VERSION} ({reason})") from error
     except tf.errors.OpError as error:
         raise RecordError(f"{path}: cannot be read ({error.message.splitlines()[0]})") from error
@@ -301,6 +313,8 @@ def notes_of(record: Mapping[str, Any]) -> Notes:
         RecordError: where they cannot be notes.
     """
     rate = int(record["sample_rate"])
+    if rate < 1:
+        raise RecordError(f"sample rate {rate} Hz")
     columns = {name.split("/")[1]: record[name] for name in _EVENTS}
     try:
         columns["note_value"] = np.array([v.decode() for v in columns["note_value"]], dtype=str)
@@ -321,7 +335,7 @@ def read_notes(folder: str | Path) -> Iterator[tuple[dict[str, Any], Notes]]:
     info = read_info(folder)
     parts: dict[str, list[Notes]] = {}
     for shard in info.shards:
-        for record in read(folder / shard.file):
+        for record in read(folder / shard.file, info):
             name = record["id"].decode(errors="replace")
             if name not in info.recordings:
                 raise RecordError(

@@ -57,13 +57,13 @@ def write_shard(folder, excerpts, name="train-00000-of-00001.tfrecord"):
     return folder / name
 
 
-def write_set(folder, excerpts):
+def write_set(folder, excerpts, rate=RATE):
     path = write_shard(folder, excerpts)
     info = records.DatasetInfo(
         library_version="0",
         corpus="musicnet",
         licence="none",
-        sample_rate=RATE,
+        sample_rate=rate,
         encoding="pcm_s16le",
         config={},
         shards=(
@@ -155,7 +155,7 @@ def test_cut_keeps_every_sample_and_every_note_once(tmp_path_factory, length, ro
             (on - e.start_sample, off - e.start_sample) for on, off, *_ in rows if on < stop and off > e.start_sample
         )
         assert sorted(np.rint(e.notes.intervals() * LOW_RATE).astype(int).tolist()) == [list(x) for x in heard]
-    folder = write_set(tmp_path_factory.mktemp("cut") / "set", excerpts)
+    folder = write_set(tmp_path_factory.mktemp("cut") / "set", excerpts, LOW_RATE)
     ((entry, notes),) = records.read_notes(folder)
     assert entry == {"id": "1727", "work": RECORDING.work}
     found = np.rint(np.stack([notes.onset * LOW_RATE, notes.offset * LOW_RATE, notes.pitch], 1)).astype(int).tolist()
@@ -202,6 +202,73 @@ def test_a_tfrecord_of_something_else_is_told(tmp_path):
         path = write_shard(tmp_path / "set", [content])
         with pytest.raises(RecordError, match=r"tfrecord: not a record of this program's schema 1 \(.+\)$"):
             read_all(path)
+
+
+def changed(name, value):
+    """A record with one feature of another value."""
+    example = tf.train.Example.FromString(records.serialise(excerpt(Notes([0.5], [1.0], [60])), "pcm_s16le"))
+    feature = example.features.feature[name]
+    (feature.bytes_list if isinstance(value, bytes) else feature.int64_list).value[:] = [value]
+    return example.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("audio/encoding", b"flac", "another audio encoding; this set holds pcm_s16le: build the records again"),
+        ("sample_rate", 8000, "another sample rate; this set holds 16000: build the records again"),
+        ("sample_rate", 0, "another sample rate; this set holds 16000"),
+    ],
+)
+def test_a_record_of_another_set_is_told(tmp_path, name, value, message):
+    folder = write_set(tmp_path / "set", [changed(name, value)])
+    with pytest.raises(RecordError, match=rf"tfrecord: .*{message}") as caught:
+        list(records.read_notes(folder))
+    assert "\n" not in str(caught.value)
+    assert "function_node" not in str(caught.value)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):  # in the graph
+        info = records.read_info(folder)
+        list(tf.data.TFRecordDataset(str(folder / info.shards[0].file)).map(lambda data: records.parse(data, info)))
+
+
+def test_a_rate_that_cannot_be_is_told(tmp_path):
+    (record,) = read_all(write_shard(tmp_path / "set", [changed("sample_rate", 0)]))
+    with pytest.raises(RecordError, match="sample rate 0 Hz"):
+        records.notes_of(record)
+
+
+def flipped(path):
+    """One bit of the audio turned, the size as it was."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def swapped(path):
+    """Another program's TFRecord of the same size."""
+    size = path.stat().st_size
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        writer.write(b"x" * (size - 16))  # 12 bytes before a record and 4 after it
+    assert path.stat().st_size == size
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (flipped, "truncated, or not a TFRecord file; build the records again"),
+        (swapped, "not a record of this program's schema 1 (Could not parse example input"),
+    ],
+)
+def test_damage_that_leaves_the_size_is_told_by_stats(tmp_path, musicnet, damage, message):
+    folder = write_set(tmp_path / "set", [excerpt(Notes([0.5], [1.0], [60]))])
+    edit_info(folder, recordings={RECORDING.id: {"seconds": 1.0}})
+    assert musicnet("stats", folder).status == 0
+    damage(next(folder.glob("*.tfrecord")))
+    records.read_info(folder)  # sees nothing
+    outcome = musicnet("stats", folder)
+    assert (outcome.status, outcome.stdout) == (1, "")
+    (line,) = [line for line in outcome.stderr.splitlines() if "error:" in line]
+    assert line.startswith(f"musicnet stats: error: {folder / 'train-00000-of-00001.tfrecord'}: {message}")
 
 
 def test_a_record_of_another_schema_version_is_told(tmp_path, monkeypatch):
