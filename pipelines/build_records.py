@@ -7,10 +7,12 @@ nothing but the corpus. A later run skips the shards that are done and tries aga
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import hashlib
 import json
 import logging
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,18 +25,21 @@ from apache_beam.metrics import Metrics
 from apache_beam.options.pipeline_options import PipelineOptions
 
 import musicnet_tf
-from musicnet_tf import files, records
+from musicnet_tf import errors, files, records
 from musicnet_tf.datasets import SPLITS, Dataset, Recording, Split
-from musicnet_tf.errors import MusicNetError, RecordError
+from musicnet_tf.errors import MusicNetError, OutputError, RecordError
 from musicnet_tf.events import Notes
 
 PARTS = ".parts"
 """Folder of the notes that each finished shard leaves, from which a later run resumes."""
 
+_TRACEBACK_LOGGERS = ("apache_beam.runners.common", "apache_beam.runners.direct.executor")
+"""Loggers that write the traceback of an error which is raised as well."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What decides the bytes of a record set."""
+    """What decides the bytes of a record set, but for where the corpus lies."""
 
     dataset: Dataset
     sample_rate: int
@@ -43,8 +48,10 @@ class Settings:
     recordings_per_shard: int
 
     def to_dict(self) -> dict[str, Any]:
+        """Plain values, the same on every machine: no root, and of other paths the file names alone."""
+        options = self.dataset.model_dump(exclude={"root"})
         return {
-            "dataset": self.dataset.model_dump(mode="json"),
+            "dataset": json.loads(json.dumps(options, default=lambda path: path.name)),
             "sample_rate": self.sample_rate,
             "excerpt_seconds": self.excerpt_seconds,
             "encoding": self.encoding,
@@ -88,9 +95,26 @@ class WriteShard(beam.DoFn):
         if _finished(shard, self._settings, self._folder):
             Metrics.counter("build_records", "shards_resumed").inc()
             return
+        path = self._folder / shard.file
+        try:
+            done, failed = self._write_shard(shard, path)
+            note = {
+                "fingerprint": shard.fingerprint(self._settings),
+                "num_bytes": path.stat().st_size,
+                "recordings": done,
+                "failed": failed,
+            }
+            files.write_json(_note_path(self._folder, shard), note)
+        except (OSError, tf.errors.OpError) as error:  # a full disk, as Python and as TensorFlow tell it
+            reason = " ".join(getattr(error, "message", str(error)).split())
+            raise OutputError(f"{path}: cannot be written ({reason}); run again to go on") from error
+        yield from ()
+
+    def _write_shard(self, shard: ShardPlan, path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+        """Id → what is told of a recording that is written, and id → why one is not."""
         done: dict[str, Any] = {}
         failed: dict[str, str] = {}
-        with files.atomic(self._folder / shard.file) as part, tf.io.TFRecordWriter(str(part)) as writer:
+        with files.atomic(path) as part, tf.io.TFRecordWriter(str(part)) as writer:
             for recording in shard.recordings:
                 try:
                     done[recording.id] = self._write(recording, writer)
@@ -99,14 +123,7 @@ class WriteShard(beam.DoFn):
                     failed[recording.id] = str(error)
                     Metrics.counter("build_records", "recordings_failed").inc()
                     logging.warning("%s left out: %s", recording.id, error)
-        note = {
-            "fingerprint": shard.fingerprint(self._settings),
-            "num_bytes": (self._folder / shard.file).stat().st_size,
-            "recordings": done,
-            "failed": failed,
-        }
-        files.write_json(_note_path(self._folder, shard), note)
-        yield from ()
+        return done, failed
 
     def _write(self, recording: Recording, writer: tf.io.TFRecordWriter) -> dict[str, Any]:
         settings, dataset = self._settings, self._settings.dataset
@@ -133,7 +150,7 @@ def build(settings: Settings, folder: str | Path, options: PipelineOptions) -> r
 
     Raises:
         RecordError: where no recording could be written; each reason is in the message.
-        OutputError: where the folder cannot be written to.
+        OutputError: where the folder cannot be written to, or its disk is full; whole shards stay.
     """
     folder = files.make_folder(folder)
     files.make_folder(folder / PARTS)
@@ -141,7 +158,7 @@ def build(settings: Settings, folder: str | Path, options: PipelineOptions) -> r
     (folder / records.INFO).unlink(missing_ok=True)
     for part in folder.glob(".*.part.tfrecord"):  # of a run that was killed
         part.unlink()
-    with _Progress(shards, folder), beam.Pipeline(options=options) as pipeline:
+    with _Progress(shards, folder), _own_errors(), beam.Pipeline(options=options) as pipeline:
         _ = (
             pipeline
             | "Shards" >> beam.Create(shards)
@@ -155,6 +172,26 @@ def build(settings: Settings, folder: str | Path, options: PipelineOptions) -> r
     _remove_strangers(shards, folder)
     info.write(folder)
     return info
+
+
+@contextlib.contextmanager
+def _own_errors() -> Iterator[None]:
+    """Raises our own errors as they were: runners add where they were running, or send the traceback as text."""
+    levels = {logger: logger.level for logger in map(logging.getLogger, _TRACEBACK_LOGGERS)}
+    for logger in levels:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    except Exception as error:
+        text = f"{type(error).__module__}.{type(error).__name__}: {error}"
+        told = re.findall(r"^musicnet_tf\.errors\.(\w+): (.+?)(?: \[while running .*)?$", text, re.MULTILINE)
+        if not told:
+            raise
+        name, message = told[-1]
+        raise getattr(errors, name)(message) from error
+    finally:
+        for logger, level in levels.items():
+            logger.setLevel(level)
 
 
 def _note_path(folder: Path, shard: ShardPlan) -> Path:

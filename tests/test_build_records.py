@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
+import resource
 import shutil
 
+import numpy as np
 import pytest
 import synthetic
+from conftest import ROOT
 
-from musicnet_tf import records
+from musicnet_tf import config, input_pipeline, records
 from musicnet_tf.errors import OutputError, RecordError
 from musicnet_tf.registry import DATASETS
 from musicnet_tf.scores import read_musicnet_csv
@@ -165,6 +170,87 @@ def test_a_run_that_breaks_off_leaves_no_info_and_no_parts(build_records, small,
     info = build_records.build(settings, folder, PipelineOptions([]))
     assert len(info.recordings) == 3
     assert not leftovers(tmp_path)
+
+
+@contextlib.contextmanager
+def full_disk(num_bytes):
+    """No file may grow beyond so many bytes, which writers meet as they meet a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize(
+    "runner",
+    [
+        "--runner=FnApiRunner",
+        "--runner=BundleBasedDirectRunner",
+        pytest.param("--num_workers=2", marks=pytest.mark.slow),
+    ],
+)
+def test_a_full_disk_is_told_in_one_line_and_leaves_no_half_shard(build, small, tmp_path, runner):
+    with full_disk(30_000):  # of the three, only 1.5 s at 8000 Hz fit
+        outcome = build(small, runner)
+    assert outcome.status == 1
+    (line,) = [line for line in outcome.stderr.splitlines() if line.startswith("musicnet build_records: error: ")]
+    assert re.search(r"set/train-0000\d-of-00002\.tfrecord: cannot be written \(.+\); run again to go on$", line)
+    assert "Traceback" not in outcome.stderr
+    assert not leftovers(tmp_path)
+    assert set(shards(tmp_path / "set")) <= {"validation-00000-of-00001.tfrecord"}
+    assert not (tmp_path / "set" / records.INFO).exists()
+    assert build(small).status == 0
+    assert records.read_info(tmp_path / "set").num_excerpts("train") == 6
+
+
+def test_a_corpus_that_moved_is_not_built_again(build, small, tmp_path):
+    assert build(small).status == 0
+    info, before = (tmp_path / "set" / records.INFO).read_text(), stamps(tmp_path / "set")
+    assert str(tmp_path) not in info
+    assert build(small.rename(tmp_path / "elsewhere")).status == 0
+    assert stamps(tmp_path / "set") == before
+    assert (tmp_path / "set" / records.INFO).read_text() == info
+
+
+def test_settings_name_soundfonts_by_file_name_alone(build_records):
+    def settings(*fonts, seed=0):
+        corpus = DATASETS.get("rendered")(root="/here", soundfonts=fonts, seed=seed)
+        return build_records.Settings(corpus, 8000, 1.0, "pcm_s16le", 1).to_dict()
+
+    assert settings("/a/b.sf2")["dataset"]["soundfonts"] == ["b.sf2"]
+    assert settings("/a/b.sf2") == settings("/c/b.sf2")
+    assert settings("/a/b.sf2") != settings("/a/c.sf2")
+    assert settings("/a/b.sf2") != settings("/a/b.sf2", seed=1)
+    assert json.loads(json.dumps(settings("/a/b.sf2"))) == settings("/a/b.sf2")
+
+
+@pytest.mark.skipif(not records.flac_is_readable(), reason="tensorflow-io does not load with this TensorFlow")
+def test_the_default_encoding_gives_the_model_what_pcm_gives(musicnet, tiny_corpus, tiny_records, tmp_path):
+    outcome = musicnet(
+        *("build_records", "--dataset=musicnet", f"--data_dir={tiny_corpus}", f"--output_dir={tmp_path / 'tiny'}"),
+        *("--sample_rate=16000", "--excerpt_seconds=2", "--recordings_per_shard=2"),
+        *("--encoding=auto", f"--set=validation={json.dumps(list(synthetic.VALIDATION))}"),
+    )
+    assert outcome.status == 0
+    assert (records.read_info(tmp_path / "tiny").encoding, records.read_info(tiny_records).encoding) == (
+        "flac",
+        "pcm_s16le",
+    )
+    flac, pcm = (
+        config.load(ROOT / "configs/tiny.yaml", ["train.steps=4", "train.steps_per_epoch=2", f"data.folder={folder}"])
+        for folder in (tmp_path, tiny_records.parent)
+    )
+    for give in (input_pipeline.training, input_pipeline.validation):
+        pairs = list(zip(*(give(e).as_numpy_iterator() for e in (flac, pcm)), strict=True))
+        assert len(pairs) >= 2
+        for (audio, targets), (expected, truth) in pairs:
+            assert np.ptp(expected) > 0.1, "two silences would be equal too"
+            np.testing.assert_array_equal(audio, expected)
+            assert targets.keys() == truth.keys()
+            for head in truth:
+                np.testing.assert_array_equal(targets[head], truth[head])
 
 
 def test_an_output_that_cannot_be_is_refused(build, small, tmp_path):
