@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -21,6 +23,9 @@ from musicnet_tf.models import ModelSpec
 from musicnet_tf.registry import nearest
 from musicnet_tf.thresholds import Heard, Thresholds, search_thresholds
 from musicnet_tf.transcription import Predictor
+
+_CONTEXT_SECONDS = 10.0
+"""Heard beyond the last point, so that what a model makes of it does not depend on the cut."""
 
 
 def select(dataset: Dataset, split: str, ids: Sequence[str] | None = None) -> list[Recording]:
@@ -43,8 +48,8 @@ def select(dataset: Dataset, split: str, ids: Sequence[str] | None = None) -> li
     return [known[name] for name in dict.fromkeys(ids)] if ids else list(known.values())
 
 
-def listen(predictor: Predictor, dataset: Dataset, recording: Recording) -> Heard:
-    """Runs a model over one recording.
+def listen(predictor: Predictor, dataset: Dataset, recording: Recording, seconds: float = math.inf) -> Heard:
+    """Runs a model over one recording, or over the first `seconds` of it.
 
     Raises:
         AudioError, ScoreError: where the recording or its labels cannot be read.
@@ -53,6 +58,7 @@ def listen(predictor: Predictor, dataset: Dataset, recording: Recording) -> Hear
     spec = predictor.manifest.geometry
     notes = dataset.load_notes(recording)
     audio = dataset.load_audio(recording, spec.clock.sample_rate)
+    audio = audio[: int(min(seconds * spec.clock.sample_rate, len(audio)))]
     heads = windowing.posteriorgram(audio, spec, predictor)
     return Heard(recording.id, notes, heads, len(audio) / spec.clock.sample_rate)
 
@@ -64,6 +70,7 @@ def evaluate_model(
     recordings: Sequence[str] | None = None,
     thresholds: Thresholds | None = None,
     protocol: musicnet_protocol.Protocol | None = None,
+    c: musicnet_protocol.Threshold | None = None,
 ) -> Report:
     """Scores a model on a split of a corpus, piece by piece; a piece that cannot be read is listed, not fatal.
 
@@ -72,8 +79,7 @@ def evaluate_model(
     - `onset/…`, `onset_offset/…`, `onset_offset_velocity/…`: decoded notes, by `metrics.notes`.
     - `frame/…`, `multipitch/…`: decoded notes on a 10 ms grid, by `metrics.frames`.
     - `posteriorgram/…`: head `frame` above `thresholds.posteriorgram`, on the model's own clock.
-    - `protocol/…`: the MusicNet paper's, with that same threshold as `c`, by `metrics.protocol`. Not for
-      recordings of less than a second.
+    - `protocol/…`: the MusicNet paper's, by `metrics.protocol`. Not for recordings of less than a second.
 
     Args:
         predictor: the model.
@@ -82,6 +88,7 @@ def evaluate_model(
         recordings: only these of the split.
         thresholds: chosen on *other* recordings; by default the manifest's.
         protocol: where the paper's points lie.
+        c: the paper's threshold, by `search_protocol_threshold`; by default that of `posteriorgram/…`.
 
     Raises:
         DatasetError: where nothing is selected, or nothing of it could be read.
@@ -90,6 +97,7 @@ def evaluate_model(
     own = Thresholds.of(predictor.manifest)  # also where others are given: it refuses a model of no notes
     thresholds = thresholds or own
     protocol = protocol or musicnet_protocol.Protocol()
+    c = c or musicnet_protocol.Threshold(thresholds.posteriorgram, "thresholds.posteriorgram")
     chosen = select(dataset, split, recordings)
     report = Report(
         settings={
@@ -97,14 +105,16 @@ def evaluate_model(
             "dataset": dataset.model_dump(mode="json"),
             "split": split,
             "thresholds": thresholds.model_dump(mode="json"),
-            "protocol": {"convention": protocol.convention, "window_length": protocol.window_length},
+            "protocol": {**dataclasses.asdict(protocol), "threshold": dataclasses.asdict(c)},
         }
     )
     pool = _Pool()
     for heard in _heard(predictor, dataset, chosen, report.failed):
-        report.pieces[heard.id] = _score_heard(heard, predictor.manifest.geometry, thresholds, protocol, pool)
+        row = _score_heard(heard, predictor.manifest.geometry, thresholds, pool)
+        row |= _score_protocol(heard, predictor.manifest.geometry, protocol, c.value, pool)
+        report.pieces[heard.id] = row
     _need_pieces(report, dataset.root)
-    report.pooled = pool.scores(thresholds.posteriorgram)
+    report.pooled = pool.scores(c.value)
     report.curves = pool.curves()
     return report
 
@@ -226,13 +236,7 @@ def _score_notes(reference: Notes, estimate: Notes, pool: _Pool) -> dict[str, fl
     return {**row, **_under("frame", counts.scores()), **_under("multipitch", frames.multipitch_rolls(*rolls))}
 
 
-def _score_heard(
-    heard: Heard,
-    spec: ModelSpec,
-    thresholds: Thresholds,
-    protocol: musicnet_protocol.Protocol,
-    pool: _Pool,
-) -> dict[str, float]:
+def _score_heard(heard: Heard, spec: ModelSpec, thresholds: Thresholds, pool: _Pool) -> dict[str, float]:
     first_pitch, clock = spec.heads["frame"].first_pitch, windowing.recording_clock(spec)
     row = _score_notes(heard.notes, decode(heard.heads, clock, thresholds.decoder, first_pitch), pool)
 
@@ -240,14 +244,59 @@ def _score_heard(
     roll = frames.piano_roll(heard.notes, clock, len(posteriorgram))
     row |= _under("posteriorgram", frames.score(roll, posteriorgram, thresholds.posteriorgram))
     pool.count("posteriorgram", frames.count(roll, posteriorgram > thresholds.posteriorgram))
-
-    num_points = protocol.num_points(heard.duration)
-    if num_points:
-        labels = protocol.labels(heard.notes, num_points)
-        predictions = protocol.predictions(posteriorgram, clock, num_points)
-        row |= _under("protocol", musicnet_protocol.score(labels, predictions, thresholds.posteriorgram))
-        pool.points(labels, predictions)
     return row
+
+
+def _score_protocol(
+    heard: Heard, spec: ModelSpec, protocol: musicnet_protocol.Protocol, c: float, pool: _Pool
+) -> dict[str, float]:
+    labels, predictions = _protocol_points(heard, spec, protocol)
+    if not len(labels):
+        return {}
+    pool.points(labels, predictions)
+    return _under("protocol", musicnet_protocol.score(labels, predictions, c))
+
+
+def _protocol_points(
+    heard: Heard, spec: ModelSpec, protocol: musicnet_protocol.Protocol
+) -> tuple[np.ndarray, np.ndarray]:
+    """Labels and predictions `(points, 128)`; none of a recording that ends before the first point."""
+    num_points = protocol.num_points(heard.duration)
+    if not num_points:
+        return np.zeros((0, frames.NUM_PITCHES), bool), np.zeros((0, frames.NUM_PITCHES), np.float32)
+    posteriorgram, first_pitch = heard.heads["frame"], spec.heads["frame"].first_pitch
+    clock = windowing.recording_clock(spec)
+    predictions = protocol.predictions(posteriorgram, clock, num_points, first_pitch)
+    return protocol.labels(heard.notes, num_points), predictions
+
+
+def search_protocol_threshold(
+    predictor: Predictor, dataset: Dataset, protocol: musicnet_protocol.Protocol
+) -> musicnet_protocol.Threshold:
+    """Searches the `c` of the MusicNet paper for F1 on a sampled subset of the corpus's training split.
+
+    The subset, `SUBSET_POINTS` of each of `SUBSET_RECORDINGS`, is the same at each call. Of longer recordings
+    only as much is heard as holds the points.
+
+    Raises:
+        DatasetError: where there is no recording for training, or none that holds a point.
+        AudioError, ScoreError: where a recording or its labels cannot be read.
+        ModelError: where the model does not transcribe notes.
+    """
+    Thresholds.of(predictor.manifest)  # refuses a model of no notes
+    spec, known = predictor.manifest.geometry, select(dataset, "train")
+    subset = [known[i] for i in musicnet_protocol.sample(len(known), musicnet_protocol.SUBSET_RECORDINGS, seed=0)]
+    points: list[tuple[np.ndarray, np.ndarray]] = []
+    for i, recording in enumerate(tqdm(subset, desc="search c", unit="piece", disable=None)):
+        heard = listen(predictor, dataset, recording, musicnet_protocol.LAST_SECOND + _CONTEXT_SECONDS)
+        labels, predictions = _protocol_points(heard, spec, protocol)
+        chosen = musicnet_protocol.sample(len(labels), musicnet_protocol.SUBSET_POINTS, seed=i)
+        points.append((labels[chosen], predictions[chosen]))
+    labels, predictions = (np.concatenate(columns) for columns in zip(*points, strict=True))
+    if not len(labels):
+        raise DatasetError(f"{dataset.root}: no recording of split 'train' is long enough to hold a point")
+    source = f"{len(labels)} sampled points of {len(subset)} recordings of {dataset.name}/train"
+    return musicnet_protocol.Threshold(musicnet_protocol.choose_threshold(labels, predictions), source)
 
 
 def _under(prefix: str, values: dict[str, float]) -> dict[str, float]:

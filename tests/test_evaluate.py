@@ -121,6 +121,58 @@ def test_protocol_points_lie_from_the_first_second_on(report):
     assert set(report.curves) == {"all", "one"}  # never three notes at once
 
 
+def test_the_papers_threshold_is_searched_on_training_points(bank, corpus, monkeypatch):
+    def points(split, kind, c):
+        """F1 of every point of a split, by scikit-learn."""
+        labels, predictions = [], []
+        for recording in evaluation.select(corpus, split):
+            heard = evaluation.listen(bank, corpus, recording)
+            num_points = kind.num_points(heard.duration)
+            clock = windowing.recording_clock(bank.manifest.geometry)
+            labels.append(kind.labels(heard.notes, num_points))
+            if num_points:
+                predictions.append(kind.predictions(heard.heads["frame"], clock, num_points, FIRST_PITCH))
+        return sklearn_metrics.f1_score(np.concatenate(labels).ravel(), np.concatenate(predictions).ravel() > c)
+
+    kind = protocol.Protocol()
+    c = evaluation.search_protocol_threshold(bank, corpus, kind)
+    assert c.source == "431 sampled points of 2 recordings of maps/train"  # one of them too brief for any
+    f1 = [points("train", kind, value) for value in np.arange(1, 100) / 100]
+    assert c.value == (np.argmax(f1) + 1) / 100
+
+    report = evaluation.evaluate_model(bank, corpus, "validation", protocol=kind, c=c)
+    own = bank.manifest.decoder["frame_threshold"]
+    assert report.settings["protocol"]["threshold"] == {"value": c.value, "source": c.source} and c.value != own
+    assert report.pooled["protocol/all/f1"] == pytest.approx(points("validation", kind, c.value))
+    plain = evaluation.evaluate_model(bank, corpus, "validation")
+    assert plain.settings["protocol"]["threshold"] == {"value": own, "source": "thresholds.posteriorgram"}
+    assert plain.pooled["protocol/all/f1"] == pytest.approx(points("validation", kind, own))
+    assert plain.mean["posteriorgram/f1"] == report.mean["posteriorgram/f1"]  # which has a threshold of its own
+
+    monkeypatch.setattr(protocol, "SUBSET_POINTS", 100)
+    assert evaluation.search_protocol_threshold(bank, corpus, kind).source.startswith("100 sampled points of 2")
+    monkeypatch.setattr(protocol, "SUBSET_RECORDINGS", 1)
+    assert "of 1 recordings" in evaluation.search_protocol_threshold(bank, corpus, kind).source
+
+
+def test_a_corpus_without_training_points_has_no_threshold(bank, corpus, tmp_path):
+    everything = Maps(root=corpus.root, validation=("bor_ps6", "deb_menu", "other", "brief"))
+    with pytest.raises(DatasetError, match="no recording in split 'train', only in validation"):
+        evaluation.search_protocol_threshold(bank, everything, protocol.Protocol())
+    brief = Maps(root=corpus.root, validation=("bor_ps6", "deb_menu", "other"))
+    with pytest.raises(DatasetError, match="no recording of split 'train' is long enough"):
+        evaluation.search_protocol_threshold(bank, brief, protocol.Protocol())
+
+
+def test_only_the_beginning_of_a_recording_is_heard(bank, corpus):
+    recording = evaluation.select(corpus, "validation", [PIECE])[0]
+    whole = evaluation.listen(bank, corpus, recording)
+    part = evaluation.listen(bank, corpus, recording, seconds=2.5)
+    assert (whole.duration, part.duration) == (6.0, 2.5)
+    np.testing.assert_allclose(part.heads["frame"][:140], whole.heads["frame"][:140], atol=1e-6)
+    assert len(part.heads["frame"]) == -(-int(2.5 * SAMPLE_RATE) // 128)
+
+
 def test_notes_are_pooled_by_their_counts(bank, corpus, report):
     pooled = frames.Counts()
     for recording in evaluation.select(corpus, "validation"):
@@ -367,6 +419,11 @@ def test_command_chooses_thresholds_scores_with_them_and_records_both(musicnet, 
     assert Manifest.read(run).scores == {**manifest.scores, "maps/validation": expected}
     assert f"{expected['posteriorgram/f1']:.3f}" in done.stdout
 
+    plain = musicnet(*flags[:-1], "--protocol_threshold=train", f"--output_dir={tmp_path}")
+    assert plain.status == 0, plain.stderr
+    settings = json.loads((tmp_path / "evaluation.json").read_text())["settings"]
+    assert settings["protocol"]["threshold"]["source"].endswith("of 2 recordings of maps/train")
+
     # Labels moved by 60 ms, as by an option of the corpus, are no longer met by the same model.
     late = musicnet(*flags, "--set=delay={Sines: 0.06}", f"--output_dir={tmp_path}")
     assert late.status == 0, late.stderr
@@ -417,6 +474,7 @@ BACH = ["--dataset=bach10", "--data_dir=."]
         ],
         ([*MODEL, "--strict"], 2, "may lack partners; leave out --strict"),
         ([*MODEL, "--choose_thresholds", "--protocol=midpoint"], 2, "does not score; leave out --protocol"),
+        ([*MODEL, "--write_manifest", "--protocol_threshold=train"], 2, "leave out --protocol_threshold"),
         ([*MODEL, "--choose_thresholds", "--thresholds=t"], 2, "does not score; leave out --thresholds"),
         ([*MODEL, "--data_dir=."], 2, "give each --dataset once, with one --data_dir; got 1 and 2"),
         ([*MODEL, "--dataset=maps", "--data_dir=."], 2, "give each --dataset once"),

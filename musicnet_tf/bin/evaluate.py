@@ -66,6 +66,13 @@ _PROTOCOL = flags.DEFINE_enum(
     ["midpoint", "thickstun2018"],
     "Points of the MusicNet protocol: the paper's 7,752, or the 7,500 of its authors' public code.",
 )
+_PROTOCOL_THRESHOLD = flags.DEFINE_enum(
+    "protocol_threshold",
+    "posteriorgram",
+    ["posteriorgram", "train"],
+    "The threshold c of the MusicNet protocol: that of the posteriorgram, from the manifest or --thresholds; or, as in"
+    " the paper, searched on sampled points of the corpus's split for training.",
+)
 _WRITE_MANIFEST = flags.DEFINE_bool(
     "write_manifest",
     False,
@@ -74,7 +81,7 @@ _WRITE_MANIFEST = flags.DEFINE_bool(
 )
 _STRICT = flags.DEFINE_bool("strict", False, "Exit with 1 if an estimate or a reference has no partner.")
 
-_OF_SCORING = (_THRESHOLDS, _PROTOCOL)
+_OF_SCORING = (_THRESHOLDS, _PROTOCOL, _PROTOCOL_THRESHOLD)
 _OF_MODELS = (_SET, _SPLIT, _RECORDINGS, _CHOOSE, _WRITE_MANIFEST, *_OF_SCORING)
 
 
@@ -134,6 +141,8 @@ def _with_model() -> int:
         raise ModelError(f"{_MODEL.value}: no folder with a {FILENAME}; --write_manifest needs one")
     for dataset in datasets:
         evaluation.select(dataset, _SPLIT.value, _RECORDINGS.value)  # a wrong name is told before the model loads
+    if _search_c():
+        evaluation.select(datasets[0], "train")
     thresholds = evaluation.Thresholds.read(_THRESHOLDS.value) if _THRESHOLDS.value else None
     predictor = inference.load(_MODEL.value or inference.DEFAULT_MODEL)
     return _choose(predictor, datasets) if _CHOOSE.value else _score(predictor, datasets[0], thresholds)
@@ -174,11 +183,16 @@ def _score(predictor: Predictor, dataset: Dataset, thresholds: Thresholds | None
     from musicnet_tf.metrics.protocol import Protocol
 
     protocol = Protocol(_PROTOCOL.value)  # type: ignore[arg-type]  # one of the flag's values
-    report = evaluation.evaluate_model(predictor, dataset, _SPLIT.value, _RECORDINGS.value, thresholds, protocol)
+    c = evaluation.search_protocol_threshold(predictor, dataset, protocol) if _search_c() else None
+    report = evaluation.evaluate_model(predictor, dataset, _SPLIT.value, _RECORDINGS.value, thresholds, protocol, c)
     status = _show(report)
     if _WRITE_MANIFEST.value:
         _record(report, dataset)
     return status
+
+
+def _search_c() -> bool:
+    return _PROTOCOL_THRESHOLD.value == "train"
 
 
 def _record(report: Report, dataset: Dataset) -> None:

@@ -25,6 +25,8 @@ from musicnet_tf.timebase import FrameClock
 SAMPLE_RATE = 44_100
 STRIDE = 512
 FIRST_SECOND, LAST_SECOND = 1, 91
+SUBSET_RECORDINGS, SUBSET_POINTS = 50, 1_000
+"""Of the training subset that `c` is searched on: at most so many recordings, and points of each."""
 
 Convention = Literal["midpoint", "thickstun2018"]
 Interpolation = Literal["nearest", "linear"]
@@ -107,8 +109,16 @@ def _interpolated(posteriorgram: np.ndarray, position: np.ndarray) -> np.ndarray
     return (1 - weight) * posteriorgram[before] + weight * posteriorgram[after]
 
 
+@dataclasses.dataclass(frozen=True)
+class Threshold:
+    """`c`: a label is predicted iff its value is greater; and in words where it comes from, for the report."""
+
+    value: float
+    source: str
+
+
 def sample(num_points: int, size: int, seed: int) -> np.ndarray:
-    """Indices of `size` points out of `num_points` (or all), without repeats, sorted: a training subset."""
+    """Indices of `size` points, or recordings, out of `num_points` (or all), without repeats, sorted."""
     chosen = np.random.default_rng(seed).choice(num_points, min(size, num_points), replace=False)
     return np.sort(chosen)
 
