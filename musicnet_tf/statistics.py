@@ -17,6 +17,8 @@ from tqdm import tqdm
 from musicnet_tf import scores, works
 from musicnet_tf.errors import DatasetError
 from musicnet_tf.events import UNKNOWN, Notes
+from musicnet_tf.registry import DATASETS
+from musicnet_tf.validation import construct
 
 _UNTOLD = "(unknown)"
 _PAPER_NAMES = {
@@ -130,11 +132,26 @@ def read(path: str | Path) -> Iterator[Labelled]:
     if labels:
         return _from_labels(path, labels)
     if path.suffix in (".h5", ".npz") or (path / "musicnet.h5").is_file() or (path / "musicnet.npz").is_file():
-        return _from_corpus(path)
+        return read_corpus(path, "musicnet")
     raise DatasetError(
         f"{path}: holds no record set (dataset_info.json), no musicnet.h5 and no MusicNet label file (.csv);"
-        " name the folder of one of these"
+        " name the folder of one of these, or the corpus that it holds by --dataset"
     )
+
+
+def read_corpus(path: str | Path, name: str) -> Iterator[Labelled]:
+    """The labelled recordings of any registered corpus at `path`, by its name there.
+
+    Minutes come from the corpus's metadata; where these tell none, from the last label.
+
+    Raises:
+        ConfigError: where no corpus has this name.
+        DatasetError: where `path` does not hold it.
+        ScoreError: on a damaged label file.
+    """
+    corpus = construct(DATASETS.get(name), {"root": path}, where=f"corpus {name!r}")
+    for recording in tqdm(corpus.recordings(), unit="recording", disable=None):
+        yield _labelled(corpus.load_notes(recording), recording.metadata)
 
 
 def instrument_name(program: int) -> str:
@@ -149,14 +166,6 @@ def _from_labels(root: Path, paths: list[Path]) -> Iterator[Labelled]:
         above = [folder for folder in path.parents if folder == root or root in folder.parents]
         known = next((rows[path.stem] for rows in map(works.read_metadata, above) if path.stem in rows), {})
         yield _labelled(scores.read_musicnet_csv(path), known)
-
-
-def _from_corpus(path: Path) -> Iterator[Labelled]:
-    from musicnet_tf.datasets.musicnet import MusicNet
-
-    corpus = MusicNet(root=path)
-    for recording in tqdm(corpus.recordings(), unit="recording", disable=None):
-        yield _labelled(corpus.load_notes(recording), recording.metadata)
 
 
 def _from_records(path: Path) -> Iterator[Labelled]:

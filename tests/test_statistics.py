@@ -171,6 +171,33 @@ def test_a_folder_of_something_else_is_told(tmp_path):
         statistics.read(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["maps", "bach10"])
+def test_any_registered_corpus_is_counted(shared_data, musicnet, name):
+    """Against counting lines of its label files."""
+    root = shared_data / name
+    outcome = musicnet("stats", root, f"--dataset={name}", "--json")
+    assert outcome.status == 0
+    total = json.loads(outcome.stdout)[str(root)]["total"]
+    if name == "maps":
+        rows = [line for path in root.rglob("*.tsv") for line in path.read_text().splitlines()]
+        assert total["labels"] == sum(line[:1].isdigit() for line in rows)
+        assert total["recordings"] == 24
+    else:  # each note in the mix and in the part that plays it
+        rows = [line for path in root.rglob("*.musicnet.csv") for line in path.read_text().splitlines()]
+        assert total["labels"] == 2 * sum(line[:1].isdigit() for line in rows)
+        assert total["recordings"] == 20
+        assert total["label_classes"] > 50
+
+
+def test_a_corpus_by_a_wrong_name_or_at_a_wrong_place_is_told(musicnet, tmp_path):
+    outcome = musicnet("stats", tmp_path, "--dataset=map")
+    assert outcome.status == 1
+    assert "unknown corpus 'map', did you mean 'maps'?" in outcome.stderr
+    outcome = musicnet("stats", tmp_path, "--dataset=maps")
+    assert outcome.status == 1
+    assert "not MAPS; looked for" in outcome.stderr
+
+
 def test_verb(shared_data, musicnet, tmp_path):
     root = shared_data / "musicnet"
     done = musicnet("stats", root)
