@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import http.client
+import json
 import shutil
 import stat
 import tarfile
@@ -104,11 +105,10 @@ def download(
     for part in missing:
         place = files.make_folder(folder / part.subfolder)
         path = fetch(base + urllib.parse.quote(part.file), place / part.file, part.size, part.md5, retries)
-        if part.max_unpacked:
-            unpack(path, place, part.max_unpacked)
-            if not keep_archives:
-                path.unlink()
-        files.write_text(_stamp(part, folder), part.md5 + "\n")
+        contents = unpack(path, place, part.max_unpacked) if part.max_unpacked else [part.file]
+        if part.max_unpacked and not keep_archives:
+            path.unlink()
+        files.write_json(_stamp(part, folder), {"md5": part.md5, "files": contents})
     return [_path(part, folder) for part in missing]
 
 
@@ -133,8 +133,11 @@ def fetch(url: str, path: Path, size: int, md5: str, retries: int = 5) -> Path:
     return path
 
 
-def unpack(archive: Path, folder: Path, max_bytes: int) -> None:
+def unpack(archive: Path, folder: Path, max_bytes: int) -> list[str]:
     """Unpacks a tar archive of plain files and folders, after looking at all its entries.
+
+    Returns:
+        Names of the files in it, from `folder`.
 
     Raises:
         DatasetError: naming the entry that would leave the folder, is a link or a device, or makes the
@@ -146,6 +149,7 @@ def unpack(archive: Path, folder: Path, max_bytes: int) -> None:
             bar = tqdm(members, desc=f"unpacking {archive.name}", unit="file", disable=None)
             for member in bar:
                 _unpack_one(tar, member, folder)
+            return [member.name for member in members if member.isfile()]
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         raise DatasetError(f"{archive}: cannot be unpacked into {folder} ({error})") from error
 
@@ -208,8 +212,9 @@ def _request(url: str, partial: Path, start: int, size: int, progress: Callable[
         resumed = start > 0 and response.status == http.HTTPStatus.PARTIAL_CONTENT
         if resumed and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
             raise http.client.HTTPException("the server resumed at another place")
-        total = (start if resumed else 0) + int(response.headers.get("Content-Length") or 0)
-        if response.headers.get("Content-Length") and total != size:
+        length = response.headers.get("Content-Length", "")
+        total = (start if resumed else 0) + int(length) if length.isdecimal() else size
+        if total != size:  # a length that is missing or no number tells nothing; the checksum will
             raise DatasetError(
                 f"{url}: the server offers {total:,} bytes, published are {size:,}; is it the right file?"
             )
@@ -256,10 +261,14 @@ def _stamp(part: Part, folder: Path) -> Path:
 
 
 def _is_done(part: Part, folder: Path) -> bool:
-    """Whether an earlier run finished this very file; a plain file must still be there."""
-    stamp = _stamp(part, folder)
-    whole = bool(part.max_unpacked) or _size(_path(part, folder)) == part.size
-    return whole and stamp.is_file() and stamp.read_text(encoding="utf-8").strip() == part.md5
+    """Whether an earlier run finished this very file, and all that came of it is still there."""
+    try:
+        stamp = json.loads(_stamp(part, folder).read_text(encoding="utf-8"))
+        place = folder / part.subfolder
+        same = stamp["md5"] == part.md5 and all((place / name).is_file() for name in stamp["files"])
+    except (OSError, ValueError, KeyError, TypeError):  # no stamp, or none of this program
+        return False
+    return same and (bool(part.max_unpacked) or _size(_path(part, folder)) == part.size)
 
 
 def _size(path: Path) -> int:

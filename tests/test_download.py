@@ -3,7 +3,9 @@
 import hashlib
 import http.server
 import io
+import os
 import re
+import shutil
 import tarfile
 import threading
 
@@ -15,12 +17,14 @@ from musicnet_tf.errors import DatasetError
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves `files`; cuts the first `cuts` answers after `cut_at` bytes; keeps a log of (path, Range)."""
+    """Serves `files`, by a false `length` if one is set; cuts the first `cuts` answers after `cut_at` bytes;
+    keeps a log of (path, Range).
+    """
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.files, self.log = {}, []
-        self.cuts, self.cut_at, self.ranges = 0, 0, True
+        self.cuts, self.cut_at, self.ranges, self.length = 0, 0, True, None
 
     @property
     def url(self):
@@ -39,7 +43,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(206 if start else 200)
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
-        self.send_header("Content-Length", str(len(data) - start))
+        self.send_header("Content-Length", server.length or str(len(data) - start))
         self.end_headers()
         body = data[start:]
         if server.cuts:
@@ -128,6 +132,30 @@ def test_a_lost_file_is_fetched_again(server, corpus, tmp_path):
     download.download(corpus, tmp_path)
     (tmp_path / "corpus/meta.csv").unlink()
     assert [p.name for p in download.download(corpus, tmp_path)] == ["meta.csv"]
+
+
+@pytest.mark.parametrize("lost", ["corpus/train", "corpus/train/2.csv"])
+def test_an_archive_whose_files_are_lost_is_fetched_again(server, corpus, tmp_path, lost):
+    download.download(corpus, tmp_path)
+    (shutil.rmtree if (tmp_path / lost).is_dir() else os.unlink)(tmp_path / lost)
+    assert [p.name for p in download.download(corpus, tmp_path)] == ["corpus.tar.gz"]
+    assert (tmp_path / "corpus/train/2.csv").read_bytes() == b"two" * 999
+    assert download.download(corpus, tmp_path) == []
+
+
+@pytest.mark.parametrize("stamp", ["", "[]", "{}", '{"md5": 1, "files": 2}', "no JSON"])
+def test_a_damaged_stamp_counts_as_none(server, corpus, tmp_path, stamp):
+    download.download(corpus, tmp_path, parts=("meta",))
+    (tmp_path / ".meta.csv.done").write_text(stamp)
+    (tmp_path / "corpus/meta.csv").unlink()
+    assert [p.name for p in download.download(corpus, tmp_path, parts=("meta",))] == ["meta.csv"]
+
+
+@pytest.mark.parametrize("length", ["many", "-5", "16384, 16384"])
+def test_a_length_that_is_no_number_is_not_believed(server, corpus, tmp_path, length):
+    server.length = length
+    download.download(corpus, tmp_path, parts=("meta",))
+    assert (tmp_path / "corpus/meta.csv").read_bytes() == TEXT
 
 
 def test_only_the_parts_named(server, corpus, tmp_path):
