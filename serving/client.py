@@ -54,6 +54,8 @@ class Address:
             raise ServingError(
                 f"{text}: not an address; write grpc://host:port/model or grpc://host:port/model@version"
             )
+        if version.isdecimal() and not (len(version) < 20 and int(version) < 2**63):
+            raise ServingError(f"{text}: not an address (no server numbers a version above {2**63 - 1})")
         host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
         return cls(f"{host}:{port}", model, version)
 

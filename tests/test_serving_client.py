@@ -184,6 +184,7 @@ def test_a_server_that_does_not_answer_in_time(server, service, monkeypatch):
     [
         ("grpc://host:1/notes", ("host:1", "notes", "")),
         ("grpc://host/notes@12", ("host:8500", "notes", "12")),
+        (f"grpc://host/notes@{2**63 - 1}", ("host:8500", "notes", str(2**63 - 1))),
         ("grpc://[::1]:9/notes@canary", ("[::1]:9", "notes", "canary")),
     ],
 )
@@ -193,7 +194,10 @@ def test_addresses(text, parsed):
 
 @pytest.mark.parametrize(
     "text",
-    ["host:8500/notes", "http://host/notes", "grpc://host:8500", "grpc:///m", "grpc://h:x/m", "grpc://h/a/b", ""],
+    [
+        *("host:8500/notes", "http://host/notes", "grpc://host:8500", "grpc:///m", "grpc://h:x/m", "grpc://h/a/b", ""),
+        *(f"grpc://h/m@{2**63}", f"grpc://h/m@{'9' * 5000}"),
+    ],
 )
 def test_what_is_no_address(text):
     with pytest.raises(ServingError, match="not an address"):
