@@ -170,6 +170,11 @@ def flac_is_readable() -> bool:
     return True
 
 
+def default_encoding() -> Encoding:
+    """The smaller of the encodings that can be decoded in the graph here."""
+    return "flac" if flac_is_readable() else "pcm_s16le"
+
+
 def _tensorflow_io() -> Any:
     try:
         import tensorflow_io as tfio

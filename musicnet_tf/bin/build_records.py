@@ -10,7 +10,7 @@ all; a second run skips what is done and tries again what failed. In process by 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from absl import flags
 
@@ -57,13 +57,12 @@ def main(argv: list[str]) -> int:
 
 def _settings() -> Settings:
     from musicnet_tf import records
+    from musicnet_tf.audio import Encoding
     from musicnet_tf.registry import DATASETS
     from musicnet_tf.validation import construct, parse_overrides
     from pipelines.build_records import Settings
 
-    encoding = _ENCODING.value
-    if encoding == "auto":
-        encoding = "flac" if records.flac_is_readable() else "pcm_s16le"
+    encoding = records.default_encoding() if _ENCODING.value == "auto" else cast(Encoding, _ENCODING.value)
     options = {**parse_overrides(_SET.value), "root": str(Path(_DATA_DIR.value).expanduser())}
     dataset = construct(DATASETS.get(_DATASET.value), options, where=f"--dataset={_DATASET.value}")
     return Settings(dataset, _SAMPLE_RATE.value, _EXCERPT_SECONDS.value, encoding, _RECORDINGS_PER_SHARD.value)
