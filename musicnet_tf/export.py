@@ -51,17 +51,19 @@ def export(
     folder = inference.locate(model)
     if (folder / inference.SAVED_MODEL).exists():
         raise ModelError(f"{folder}: is an export already; name the run folder that it came from")
-    output_dir = files.make_folder(output_dir)
-    target = output_dir / str(version or next_version(output_dir))
-    _refuse_existing(target)
+    output_dir = Path(output_dir)
+    if version is not None:
+        _refuse_existing(output_dir / str(version))  # before the model is loaded, which takes a while
 
     from musicnet_tf import runs
 
     manifest, experiment, network = runs.load(folder)
     if window_frames is not None:
         manifest, experiment, network = with_window_frames(manifest, network, window_frames)
-    with _published(target) as part:
-        _write(part, manifest, experiment, network)
+    with _made(output_dir):
+        target = output_dir / str(version or next_version(output_dir))
+        with _published(target) as part:
+            _write(part, manifest, experiment, network)
     return target
 
 
@@ -113,6 +115,20 @@ def _write(folder: Path, manifest: Manifest, experiment: Experiment, network: ke
     except tf.errors.OpError as error:  # a full disk, as TensorFlow tells it
         raise OSError(" ".join(error.message.split())) from error
     manifest.write(files.make_folder(folder / inference.ASSETS))
+
+
+@contextlib.contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """Makes a folder, and removes it again where the block fails and it was not there before."""
+    known = folder.exists()
+    files.make_folder(folder)
+    try:
+        yield
+    except BaseException:
+        if not known:
+            with contextlib.suppress(OSError):  # another export may have come
+                folder.rmdir()
+        raise
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -127,7 +128,7 @@ def test_windows_of_one_length_or_all_margin_are_refused(make_run, tiny_run, tmp
     fixed = make_run(tmp_path / "mlp", "notes_mlp_500_musicnet", "model.hidden=4")
     with pytest.raises(ConfigError, match="'mlp' of notes_mlp_500_musicnet has no field window_frames"):
         export.export(fixed, tmp_path / "out", window_frames=100)
-    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "out").exists()
 
 
 def test_versions_count_up_and_are_never_replaced(tiny_run, tiny_export, tmp_path):
@@ -158,10 +159,23 @@ def test_nothing_half_written_stays(tiny_run, tmp_path, monkeypatch):
         (keras.export.ExportArchive, "write_out", fail_as_tensorflow),
     ]:
         monkeypatch.setattr(cls, name, failing)
-        with pytest.raises(OutputError, match=r"1: cannot be written \(.*No space left") as caught:
-            export.export(tiny_run, tmp_path)
-        assert "\n" not in str(caught.value)
-        assert list(tmp_path.iterdir()) == []
+        for folder in (tmp_path, tmp_path / "new"):
+            with pytest.raises(OutputError, match=r"1: cannot be written \(.*No space left") as caught:
+                export.export(tiny_run, folder)
+            assert "\n" not in str(caught.value)
+            assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_that_cannot_be_loaded_leaves_no_folder(tiny_run, tmp_path):
+    broken = tmp_path / "broken"
+    shutil.copytree(tiny_run, broken)
+    weights = max(broken.rglob("*.h5"), key=lambda path: path.stat().st_size)
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(ModelError, match=weights.name):
+        export.export(broken, tmp_path / "out")
+    with pytest.raises(ModelError):
+        export.export("no_such_model", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_export_cannot_be_exported(tiny_export, tmp_path):
