@@ -21,7 +21,7 @@ CORPUS =
 RECORDS =
 PYTEST_ARGS ?=
 
-export AUDIO OUT MODEL FORMATS
+export AUDIO OUT MODEL FORMATS CORPUS RECORDS
 
 .DEFAULT_GOAL := help
 .PHONY: help transcribe test test-slow test-latest lint format benchmark lock clean
@@ -32,9 +32,11 @@ help: ## List the targets.
 	@echo 'make transcribe AUDIO="one.wav two.mp3" OUT=notes MODEL=name FORMATS=midi,csv'
 	@echo "Of several names, quote those with spaces: AUDIO=\"'my song.wav' other.flac\". A folder works too."
 
-# AUDIO is one name as it stands, spaces and all; or, where no such file exists, words as the shell splits them.
+# AUDIO is one name as it stands, spaces and all; or, where no such file exists, words as the shell splits them; or,
+# where it cannot, as in "it's.wav", that name after all, which musicnet then misses.
 transcribe: $(INSTALLED) ## Write down the notes of AUDIO into OUT.
-	@if [[ -e $$AUDIO ]]; then set -- "$$AUDIO"; else eval "set -- $$AUDIO"; fi; \
+	@if [[ -e $$AUDIO ]]; then set -- "$$AUDIO"; \
+	else eval "set -- $$AUDIO" 2>/dev/null || set -- "$$AUDIO"; fi; \
 	$(BIN)/musicnet transcribe "$$@" --output_dir="$$OUT" \
 		$${MODEL:+--model="$$MODEL"} $${FORMATS:+--formats="$$FORMATS"}
 
@@ -55,9 +57,7 @@ format: $(INSTALLED) ## Format the source and sort its imports.
 
 # CORPUS=folder of MusicNet also measures building records, RECORDS=folder of record sets the input pipeline.
 benchmark: $(INSTALLED) ## Measure speed and memory of transcription.
-	@$(BIN)/python benchmarks/transcription.py
-	$(if $(CORPUS),@$(BIN)/python benchmarks/records.py --data_dir='$(CORPUS)')
-	$(if $(RECORDS),@$(BIN)/python benchmarks/input_pipeline.py --set data.folder='$(RECORDS)')
+	@$(BIN)/python -m benchmarks $${CORPUS:+--corpus="$$CORPUS"} $${RECORDS:+--records="$$RECORDS"}
 
 # Call: $(call create_venv,FOLDER). Debian's python3 may lack venv, which is the one thing that needs root; uv does not.
 define create_venv
