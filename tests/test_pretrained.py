@@ -1,0 +1,85 @@
+"""The models that ship: whole, licensed, and as good as their cards say."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from musicnet_tf import audio, inference, scores, windowing
+from musicnet_tf.decode.notes import decode
+from musicnet_tf.metrics import notes as note_metrics
+from musicnet_tf.thresholds import Thresholds
+from musicnet_tf.transcription import decoding_of
+
+ROOT = Path(__file__).parents[1]
+SHIPPED = inference.shipped()
+EXAMPLE = ROOT / "examples/bach_bwv866_fugue.ogg"
+
+
+def test_the_default_ships_and_all_are_small():
+    assert inference.DEFAULT_MODEL in SHIPPED
+    sizes = [path.stat().st_size for path in inference.PRETRAINED.rglob("*") if path.is_file()]
+    assert sum(sizes) < 60e6
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_model_is_whole_and_names_its_licences(name):
+    folder, manifest = SHIPPED[name], inference.load(name).manifest
+    assert manifest.name == name
+    assert manifest.licence and manifest.scores and manifest.training_data
+    assert all(corpus["licence"] for corpus in manifest.training_data)
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert "## Licence" in card and f"{manifest.num_parameters:,}" in card
+    for text in (card, (folder / "manifest.json").read_text(), (folder / "config.yaml").read_text()):
+        assert not re.search(r"(?<![\w.:/<])/(?:home|root|tmp|work|mnt|Users)\b", text), "a path of some machine"
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_card_says_what_the_manifest_says(name):
+    card = (SHIPPED[name] / "README.md").read_text(encoding="utf-8")
+    manifest = inference.load(name).manifest
+    for corpus, row in (("maps/validation", "MAPS, mean"), ("musicnet/validation", "MusicNet, mean")):
+        line = next(line for line in card.splitlines() if row in line)
+        told = [float(figure) for figure in re.findall(r"\d\.\d{3}", line)]
+        keys = ("onset/f1", "onset_offset/f1", "frame/f1", "posteriorgram/average_precision")
+        assert told == pytest.approx([manifest.scores[corpus][key] for key in keys], abs=6e-4)
+
+
+@pytest.fixture(scope="module")
+def heard():
+    predictor = inference.load()
+    spec = predictor.manifest.geometry
+    samples = audio.load(EXAMPLE, spec.clock.sample_rate)
+    return predictor, spec, windowing.posteriorgram(samples, spec, predictor)
+
+
+def test_the_example_is_heard(heard):
+    predictor, spec, heads = heard
+    clock = windowing.recording_clock(spec)
+    notes = decode(heads, clock, decoding_of(predictor.manifest), spec.heads["frame"].first_pitch)
+    result = note_metrics.score(scores.read(EXAMPLE.with_suffix(".csv")), notes)
+    assert result["onset/f1"] > 0.75  # against labels that are themselves some hundredths of a second off
+    # A golden note: the fugue's subject begins on F4 at 0.8 s (by ear and label).
+    first = next(iter(notes))
+    assert first.pitch == 65 and first.onset == pytest.approx(0.79, abs=0.05)
+    assert np.ptp(notes.velocity) > 10
+
+
+def test_silence_has_no_notes(heard):
+    predictor, spec, _ = heard
+    heads = windowing.posteriorgram(np.zeros(5 * spec.clock.sample_rate, np.float32), spec, predictor)
+    notes = decode(heads, windowing.recording_clock(spec), decoding_of(predictor.manifest), 21)
+    assert len(notes) == 0
+
+
+def test_scores_of_a_real_recording_come_out_again(shared_data):
+    """The card's figure for one validation piece of MAPS, from audio to notes."""
+    from musicnet_tf import evaluation
+    from musicnet_tf.registry import DATASETS
+
+    maps = DATASETS.get("maps")(root=shared_data / "maps")
+    name = "MAPS_MUS-scn15_12_ENSTDkCl"
+    report = evaluation.evaluate_model(inference.load(), maps, "validation", [name])
+    assert report.pieces[name]["onset/f1"] == pytest.approx(0.740, abs=0.01)
+    assert report.settings["thresholds"]["decoder"] == Thresholds.of(inference.load().manifest).decoder.model_dump()
