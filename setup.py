@@ -23,7 +23,6 @@ INSTALL = [
     "pydantic>=2.6",
     "pyyaml>=6",
     "scikit-learn>=1.4",
-    "scipy>=1.11",
     "soundfile>=0.12",
     "soxr>=0.3.7",
     "tensorboard>=2.17",
@@ -41,6 +40,7 @@ EXTRAS = {
         "pytest>=8",
         "pytest-timeout>=2.3",
         "ruff>=0.5",
+        "scipy>=1.11",
         "types-PyYAML",
     ],
 }

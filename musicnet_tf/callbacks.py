@@ -144,7 +144,6 @@ class Picture(keras.callbacks.Callback):
         if figure is None:
             return
         image = tf.io.decode_png(plots.to_png_bytes(figure))[None]
-        # The TensorBoard callback lets through only every so many steps, and this is within them.
-        with self._writer.as_default(), tf.summary.record_if(True):
+        with self._writer.as_default():
             tf.summary.image(self._experiment.task.name, image, step=epoch)
         self._writer.flush()

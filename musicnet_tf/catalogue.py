@@ -146,13 +146,17 @@ def _training_data(row: Row) -> str:
 
 
 def _scores(row: Row) -> str:
-    return "; ".join(
-        f"{corpus}: " + ", ".join(f"{metric} {value:.3f}" for metric, value in values.items())
-        for corpus, values in row["scores"].items()
-    )
+    """The F1s that stand for the rest, for a table; `--json` has all scores."""
+    lines = []
+    for corpus, values in row["scores"].items():
+        chosen = {metric: values[metric] for metric in HEADLINES if metric in values}
+        if chosen:
+            lines.append(f"{corpus}: " + ", ".join(f"{metric} {value:.3f}" for metric, value in chosen.items()))
+    return "; ".join(lines)
 
 
 CELL_WIDTH = 40
+HEADLINES = ("onset/f1", "onset_offset/f1", "frame/f1")
 COLUMNS: dict[str, Columns] = {
     "models": {
         "name": lambda row: row["name"],

@@ -87,7 +87,7 @@ def with_window_frames(
         )
     changed = config.merge(manifest.experiment, {"model": {"window_frames": window_frames}})
     experiment = config.construct(config.Experiment, changed, where=f"window_frames={window_frames}")
-    spec = experiment.model.spec()
+    spec = experiment.task.served(experiment.model.spec())
     if spec.num_frames <= 2 * spec.margin:
         raise ConfigError(
             f"window_frames={window_frames}: {spec.margin} frames at either end are cut off where windows overlap;"

@@ -76,7 +76,7 @@ class WindowSource:
         read = tf.data.Dataset.from_tensor_slices(files).interleave(tf.data.TFRecordDataset, cycle_length=4)
         if shuffle:
             read = _shuffled(read, shuffle, seed)
-        return read.map(records.parse, num_parallel_calls=2, deterministic=True)
+        return read.map(lambda data: records.parse(data, self.info), num_parallel_calls=2, deterministic=True)
 
 
 def training(experiment: Experiment, first_epoch: int = 0) -> tf.data.Dataset:
@@ -112,7 +112,7 @@ def validation(experiment: Experiment) -> tf.data.Dataset:
     total = available * per_excerpt
     chosen = merged.enumerate().filter(lambda i, _: (i + 1) * wanted // total > i * wanted // total)
     batches = chosen.map(lambda _, window: window).batch(config.batch_size)
-    return batches.apply(tf.data.experimental.assert_cardinality(config.validation_steps)).cache().prefetch(2)
+    return batches.apply(tf.data.experimental.assert_cardinality(config.validation_steps)).prefetch(2)
 
 
 def open_sources(experiment: Experiment, split: Split) -> list[WindowSource]:

@@ -29,7 +29,7 @@ def describe(experiment: Experiment, network: keras.Model, scores: dict[str, dic
     return Manifest(
         name=experiment.name,
         task=experiment.task.name,
-        spec=experiment.model.spec().to_dict(),
+        spec=experiment.task.served(experiment.model.spec()).to_dict(),
         decoder=experiment.task.decoder_params(),
         experiment=experiment.model_copy(update={"data": elsewhere}).model_dump(mode="json"),
         num_parameters=sum(math.prod(v.shape) for v in network.trainable_variables),

@@ -60,11 +60,12 @@ def _fit(experiment: Experiment, run: Path, progress: Progress, strategy: Any) -
             model.optimizer.build(model.trainable_variables)
             model.load_weights(progress.checkpoint)
     validation = input_pipeline.validation(experiment)
+    first = next(iter(validation))
     journal = callbacks.Journal(run, progress)
     with _naming_records(experiment):
         model.fit(
             input_pipeline.training(experiment, progress.epoch),
-            validation_data=validation,
+            validation_data=validation.cache(),
             initial_epoch=progress.epoch,
             epochs=settings.epochs,
             steps_per_epoch=settings.steps_per_epoch,
@@ -73,8 +74,9 @@ def _fit(experiment: Experiment, run: Path, progress: Progress, strategy: Any) -
                 callbacks.KeepBest(run, network, experiment, progress.history),
                 journal,
                 callbacks.EarlyStopping(journal, settings.patience),
-                keras.callbacks.TensorBoard(str(run / "tensorboard"), write_graph=False, update_freq=20),
-                callbacks.Picture(run / "tensorboard/pictures", network, experiment, next(iter(validation))),
+                # By epoch: any other frequency drops the scalars of epochs that end between its steps.
+                keras.callbacks.TensorBoard(str(run / "tensorboard"), write_graph=False, update_freq="epoch"),
+                callbacks.Picture(run / "tensorboard/pictures", network, experiment, first),
             ],
             verbose=1 if sys.stderr.isatty() else 2,
         )

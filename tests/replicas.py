@@ -56,7 +56,8 @@ def run(experiment: config.Experiment, devices: list[str]) -> dict:
 if __name__ == "__main__":
     path, folder, model = sys.argv[1:]
     overrides = ["train.steps=6", "train.steps_per_epoch=3", "train.optimizer=sgd", "train.learning_rate=0.001"]
-    experiment = config.load(path, [f"data.folder={folder}", *overrides])
+    small = ["model.channels=4", "model.dilations=[1]"]
+    experiment = config.load(path, [f"data.folder={folder}", *small, *overrides])
     if model == "linear":
         experiment = experiment.model_copy(update={"model": LinearSpectrogram(sample_rate=16000, points=1024)})
     print(json.dumps({"one": run(experiment, ["CPU:0"]), "two": run(experiment, ["CPU:0", "CPU:1"])}))

@@ -83,7 +83,7 @@ def test_shipped_models_tell_size_licences_and_scores(one_shipped):
     assert row["training_data"] == [{"corpus": "maps", "licence": "CC BY-NC-SA"}]
     text = catalogue.table("shipped", [row])
     assert "maps: CC BY-NC-SA" in text
-    assert "maps/validation: note_f1 0.500" in text
+    assert "maps/validation: onset/f1 0.500" in text
     assert f"{row['bytes'] / 1e6:.2f} MB" in text
 
 

@@ -33,13 +33,18 @@ def curve(rows: list[dict[str, float]]) -> np.ndarray:
 
 
 def test_overfits_eight_windows(tiny):
-    experiment = tiny("train.batch_size=8", "train.learning_rate=0.01", "model.channels=16")
+    experiment = tiny("train.batch_size=8", "train.learning_rate=0.005", "model.channels=16")
     audio, targets = next(iter(input_pipeline.training(experiment)))
     keras.utils.set_random_seed(1)
-    model = trainer.compiled(experiment.model.build(), experiment)
-    before = model.evaluate(audio, targets, batch_size=8, verbose=0, return_dict=True)
-    model.fit(audio, targets, batch_size=8, epochs=150, verbose=0)
-    after = model.evaluate(audio, targets, batch_size=8, verbose=0, return_dict=True)
+    network = experiment.model.build()
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.8  # so that the running statistics keep up with so short a training
+    model = trainer.compiled(network, experiment)
+    windows = tf.data.Dataset.from_tensors((audio, targets))
+    before = model.evaluate(windows, verbose=0, return_dict=True)
+    model.fit(windows.repeat(150), verbose=0)
+    after = model.evaluate(windows, verbose=0, return_dict=True)
     assert targets["frame"].numpy().sum() > 100
     assert before["frame_f1"] < 0.3
     assert after["frame_f1"] > 0.95
@@ -132,9 +137,9 @@ def test_a_run_is_stale_after_epochs_without_a_better_loss(losses, patience, sta
 
 
 def test_early_stopping_ends_a_training_for_good(tiny, tmp_path):
-    experiment = tiny("train.steps=40", "train.steps_per_epoch=2", "train.patience=1", "train.learning_rate=3.0")
+    experiment = tiny("train.steps=40", "train.steps_per_epoch=1", "train.patience=1", "train.learning_rate=0.1")
     rows = trainer.train(experiment, tmp_path)
-    assert 2 <= len(rows) < 20
+    assert 2 <= len(rows) < 40
     assert rows[-1]["val_loss"] >= min(row["val_loss"] for row in rows[:-1])
     assert trainer.train(experiment, tmp_path) == rows  # stopped early is finished, also after a restart
 
@@ -182,7 +187,7 @@ def test_an_unknown_key_is_told_by_the_verb(musicnet, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", pytest.param("mixed_float16", marks=pytest.mark.slow)])
 def test_mixed_precision_trains_and_keeps_float32_weights(policy, tiny, tmp_path):
     rows = trainer.train(tiny("train.steps=4", "train.steps_per_epoch=4", f"train.mixed_precision={policy}"), tmp_path)
     assert np.isfinite(rows[-1]["val_loss"])

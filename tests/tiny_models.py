@@ -36,13 +36,13 @@ def _make_run(folder: Path, config_file: str = "tiny", *overrides: str) -> Path:
     Manifest(
         name=experiment.name,
         task=experiment.task.name,
-        spec=experiment.model.spec().to_dict(),
+        spec=experiment.task.served(experiment.model.spec()).to_dict(),
         decoder={**experiment.task.decoder_params(), "onset_threshold": 0.37},
         experiment=experiment.model_dump(mode="json"),
         num_parameters=sum(int(np.prod(v.shape)) for v in network.trainable_variables),
         training_data=[{"corpus": "maps", "licence": "CC BY-NC-SA"}],
         licence="CC BY-NC-SA 4.0",
-        scores={"maps/validation": {"note_f1": 0.5}},
+        scores={"maps/validation": {"onset/f1": 0.5}},
     ).write(folder)
     return folder
 

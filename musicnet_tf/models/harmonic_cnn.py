@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import keras
@@ -107,10 +108,10 @@ class HarmonicCnn(Model):
                 x = layers.add([x, self._mix_harmonics(x)])
         x = x[:, :, :NUM_PITCHES]
         half = self.channels // 2
-        onset = _logits(_convolve(x, half, (3, 3)), "onset")
+        onset = _logits(_convolve(x, half, (3, 3)), "onset", prior=0.02)
         # The frame head may look at onsets but not bend them to its own ends (Hawthorne et al. 2018).
         heard = ops.expand_dims(ops.stop_gradient(ops.sigmoid(onset)), -1)
-        frame = _logits(_convolve(layers.concatenate([x, ops.cast(heard, x.dtype)]), half, (3, 3)), "frame")
+        frame = _logits(_convolve(layers.concatenate([x, ops.cast(heard, x.dtype)]), half, (3, 3)), "frame", prior=0.05)
         velocity = _logits(_convolve(x, half, (3, 1)), "velocity")
         return keras.Model(audio, {"onset": onset, "frame": frame, "velocity": velocity}, name=self.name)
 
@@ -127,7 +128,12 @@ def _convolve(
     return layers.ReLU()(layers.BatchNormalization(synchronized=True)(x))
 
 
-def _logits(x: Any, name: str) -> Any:
-    """`(batch, frames, pitches, channels)` → `(batch, frames, pitches)` float32."""
-    x = layers.Conv2D(1, (1, 1), dtype="float32", name=f"{name}_logits")(x)
+def _logits(x: Any, name: str, prior: float = 0.5) -> Any:
+    """`(batch, frames, pitches, channels)` → `(batch, frames, pitches)` float32.
+
+    The bias begins at the logit of `prior`, so that training need not first learn that most cells are silent
+    (Lin et al. 2017, section 3.3).
+    """
+    bias = keras.initializers.Constant(math.log(prior / (1 - prior)))
+    x = layers.Conv2D(1, (1, 1), bias_initializer=bias, dtype="float32", name=f"{name}_logits")(x)
     return layers.Reshape(x.shape[1:3], dtype="float32", name=name)(x)

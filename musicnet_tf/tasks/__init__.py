@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -37,6 +38,10 @@ class Task(Entry, abc.ABC):
     def heads(self, spec: ModelSpec) -> list[str]:
         """The model's heads that this task trains."""
         return [head for head in spec.heads if head in (*self.required_heads, *self.optional_heads)]
+
+    def served(self, spec: ModelSpec) -> ModelSpec:
+        """The geometry of what is served: the model's, with this task's heads alone."""
+        return dataclasses.replace(spec, heads={head: spec.heads[head] for head in self.heads(spec)})
 
     @abc.abstractmethod
     def targets(self, record: Mapping[str, Any], start: Any, spec: ModelSpec) -> dict[str, Any]:
