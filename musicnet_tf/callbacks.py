@@ -15,6 +15,7 @@ import tensorflow as tf
 from musicnet_tf import files, plots, runs
 from musicnet_tf.config import Experiment
 from musicnet_tf.errors import ModelError
+from musicnet_tf.manifest import TRAINING_SCORES
 
 CHECKPOINTS = "checkpoints"
 """Folder of the whole training state after the last finished epoch."""
@@ -110,7 +111,7 @@ class KeepBest(keras.callbacks.Callback):
         self._best = validation_loss(logs)
         runs.save_weights(self._network, self._run / runs.WEIGHTS)
         measured = {k.removeprefix("val_"): round(float(v), 6) for k, v in logs.items() if k.startswith("val_")}
-        runs.describe(self._experiment, self._network, {"validation_windows": measured}).write(self._run)
+        runs.describe(self._experiment, self._network, {TRAINING_SCORES: measured}).write(self._run)
 
 
 class EarlyStopping(keras.callbacks.Callback):

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from musicnet_tf import config, files, inference
+from musicnet_tf import config, files, inference, validation
 from musicnet_tf.errors import ConfigError, ModelError, OutputError
 from musicnet_tf.manifest import Manifest
 
@@ -85,8 +85,8 @@ def with_window_frames(
         raise ConfigError(
             f"model {fields['name']!r} of {manifest.name} has no field window_frames: its windows have one length"
         )
-    changed = config.merge(manifest.experiment, {"model": {"window_frames": window_frames}})
-    experiment = config.construct(config.Experiment, changed, where=f"window_frames={window_frames}")
+    changed = validation.merge(manifest.experiment, {"model": {"window_frames": window_frames}})
+    experiment = validation.construct(config.Experiment, changed, where=f"window_frames={window_frames}")
     spec = experiment.task.served(experiment.model.spec())
     if spec.num_frames <= 2 * spec.margin:
         raise ConfigError(
