@@ -40,3 +40,7 @@ class OutputError(MusicNetError):
 
 class ServingError(MusicNetError):
     """A model server that refused or did not answer."""
+
+
+class AlignmentError(MusicNetError):
+    """A score and a recording that cannot be laid onto one another."""

@@ -141,6 +141,23 @@ class Notes:
         return self[(self.onset < stop) & (self.offset > start)]
 
 
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """What a score says, as written: nothing is unfolded.
+
+    Attributes:
+        notes: in nominal seconds, at the score's own tempi from its beginning; `start_beat` counts quarter
+            notes from the beginning, `end_beat` is the length in quarter notes, `note_value` its name.
+        measures: nominal seconds at which each measure begins, ascending, float64 `(m,)`; empty where unknown.
+        jumps: where the page sends the player elsewhere (repeat signs, endings, da capo), float64 `(k, 2)`
+            nominal seconds from and to; empty where the form has no such signs, as MIDI.
+    """
+
+    notes: Notes
+    measures: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0))
+    jumps: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((0, 2)))
+
+
 def _validate(columns: dict[str, np.ndarray]) -> None:
     def refuse(bad: np.ndarray, what: str) -> None:
         if bad.any():
