@@ -24,7 +24,7 @@ FRONT_DOOR = {LIBRARY / "__main__.py", *(LIBRARY / "bin").glob("*.py")}
 LIGHT = [
     *("alignment", "datasets", "decode", "metrics"),
     *("audio.py", "errors.py", "events.py", "files.py", "manifest.py", "plots.py", "registry.py"),
-    *("scores.py", "timebase.py", "transcription.py", "windowing.py", "works.py", "writers.py"),
+    *("scores", "timebase.py", "transcription.py", "windowing.py", "works.py", "writers.py"),
 ]
 KERAS_ONLY = ["models", "frontends.py"]
 HEAVY = {"tensorflow", "tensorflow_io", "keras", "apache_beam"}
