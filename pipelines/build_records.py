@@ -7,34 +7,26 @@ nothing but the corpus. A later run skips the shards that are done and tries aga
 from __future__ import annotations
 
 import collections
-import contextlib
 import dataclasses
 import hashlib
 import json
 import logging
-import re
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
 import tensorflow as tf
-import tqdm
 from apache_beam.metrics import Metrics
 from apache_beam.options.pipeline_options import PipelineOptions
 
 import musicnet_tf
-from musicnet_tf import errors, files, records
+from musicnet_tf import files, records
 from musicnet_tf.datasets import SPLITS, Dataset, Recording, Split
 from musicnet_tf.errors import MusicNetError, OutputError, RecordError
 from musicnet_tf.events import Notes
-
-PARTS = ".parts"
-"""Folder of the notes that each finished shard leaves, from which a later run resumes."""
-
-_TRACEBACK_LOGGERS = ("apache_beam.runners.common", "apache_beam.runners.direct.executor")
-"""Loggers that write the traceback of an error which is raised as well."""
+from pipelines._beam import PARTS, Progress, own_errors
+from pipelines._beam import beam_options as beam_options
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,7 +150,8 @@ def build(settings: Settings, folder: str | Path, options: PipelineOptions) -> r
     (folder / records.INFO).unlink(missing_ok=True)
     for part in folder.glob(".*.part.tfrecord"):  # of a run that was killed
         part.unlink()
-    with _Progress(shards, folder), _own_errors(), beam.Pipeline(options=options) as pipeline:
+    notes = [_note_path(folder, shard) for shard in shards]
+    with Progress(notes, "shard"), own_errors(), beam.Pipeline(options=options) as pipeline:
         _ = (
             pipeline
             | "Shards" >> beam.Create(shards)
@@ -172,26 +165,6 @@ def build(settings: Settings, folder: str | Path, options: PipelineOptions) -> r
     _remove_strangers(shards, folder)
     info.write(folder)
     return info
-
-
-@contextlib.contextmanager
-def _own_errors() -> Iterator[None]:
-    """Raises our own errors as they were: runners add where they were running, or send the traceback as text."""
-    levels = {logger: logger.level for logger in map(logging.getLogger, _TRACEBACK_LOGGERS)}
-    for logger in levels:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    except Exception as error:
-        text = f"{type(error).__module__}.{type(error).__name__}: {error}"
-        told = re.findall(r"^musicnet_tf\.errors\.(\w+): (.+?)(?: \[while running .*)?$", text, re.MULTILINE)
-        if not told:
-            raise
-        name, message = told[-1]
-        raise getattr(errors, name)(message) from error
-    finally:
-        for logger, level in levels.items():
-            logger.setLevel(level)
 
 
 def _note_path(folder: Path, shard: ShardPlan) -> Path:
@@ -263,40 +236,3 @@ def _remove_strangers(shards: list[ShardPlan], folder: Path) -> None:
         if note.stem not in wanted:
             (folder / note.stem).unlink(missing_ok=True)
             note.unlink()
-
-
-class _Progress:
-    """A bar over finished shards. Watching files works for every runner that shares the file system."""
-
-    def __init__(self, shards: list[ShardPlan], folder: Path) -> None:
-        self._notes = [_note_path(folder, shard) for shard in shards]
-        self._before = {note: self._stamp(note) for note in self._notes}
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    @staticmethod
-    def _stamp(note: Path) -> int:
-        return note.stat().st_mtime_ns if note.exists() else 0
-
-    def _watch(self) -> None:
-        with tqdm.tqdm(total=len(self._notes), unit="shard", disable=None) as bar:
-            ended = False
-            while not ended:  # once more after the end, so that the bar is full
-                ended = self._stop.wait(0.5)
-                bar.n = sum(self._stamp(note) != self._before[note] for note in self._notes)
-                bar.refresh()
-
-
-def beam_options(runner: str, num_workers: int = 1, more: Sequence[str] = ()) -> PipelineOptions:
-    """Options of a run: the runner, processes of the in-process one, and any other as `key=value`."""
-    arguments = [f"--runner={runner}"]
-    if num_workers > 1:
-        arguments += ["--direct_running_mode=multi_processing", f"--direct_num_workers={num_workers}"]
-    return PipelineOptions([*arguments, *(f"--{option.lstrip('-')}" for option in more)])

@@ -1,0 +1,83 @@
+"""What the jobs have in common: their options, their progress bar, and errors told as they were raised."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import tqdm
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from musicnet_tf import errors
+
+PARTS = ".parts"
+"""Folder of the notes that each finished piece of work leaves, from which a later run resumes."""
+
+_TRACEBACK_LOGGERS = ("apache_beam.runners.common", "apache_beam.runners.direct.executor")
+"""Loggers that write the traceback of an error which is raised as well."""
+
+
+def beam_options(runner: str, num_workers: int = 1, more: Sequence[str] = ()) -> PipelineOptions:
+    """Options of a run: the runner, processes of the in-process one, and any other as `key=value`."""
+    arguments = [f"--runner={runner}"]
+    if num_workers > 1:
+        arguments += ["--direct_running_mode=multi_processing", f"--direct_num_workers={num_workers}"]
+    return PipelineOptions([*arguments, *(f"--{option.lstrip('-')}" for option in more)])
+
+
+@contextlib.contextmanager
+def own_errors() -> Iterator[None]:
+    """Raises our own errors as they were: runners add where they were running, or send the traceback as text."""
+    levels = {logger: logger.level for logger in map(logging.getLogger, _TRACEBACK_LOGGERS)}
+    for logger in levels:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    except Exception as error:
+        text = f"{type(error).__module__}.{type(error).__name__}: {error}"
+        told = re.findall(r"^musicnet_tf\.errors\.(\w+): (.+?)(?: \[while running .*)?$", text, re.MULTILINE)
+        if not told:
+            raise
+        name, message = told[-1]
+        raise getattr(errors, name)(message) from error
+    finally:
+        for logger, level in levels.items():
+            logger.setLevel(level)
+
+
+class Progress:
+    """A bar over notes that are written. Watching files works for every runner that shares the file system."""
+
+    def __init__(self, notes: Sequence[Path], unit: str) -> None:
+        self._notes = notes
+        self._unit = unit
+        self._before = {note: self._stamp(note) for note in notes}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    @staticmethod
+    def _stamp(note: Path) -> int:
+        return note.stat().st_mtime_ns if note.exists() else 0
+
+    def num_written(self) -> int:
+        """How many notes are new or changed since this was made."""
+        return sum(self._stamp(note) != self._before[note] for note in self._notes)
+
+    def _watch(self) -> None:
+        with tqdm.tqdm(total=len(self._notes), unit=self._unit, disable=None) as bar:
+            ended = False
+            while not ended:  # once more after the end, so that the bar is full
+                ended = self._stop.wait(0.5)
+                bar.n = self.num_written()
+                bar.refresh()
