@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 import pydantic
+import yaml
+
+from musicnet_tf.errors import ConfigError
+from musicnet_tf.validation import construct, merge, parse_overrides
+
+CONFIGS = Path("configs/alignment")
+"""Where a source tree keeps the named configs, from its root."""
 
 
 class Features(pydantic.BaseModel):
@@ -56,3 +65,41 @@ class Settings(pydantic.BaseModel):
     tempo: Literal["score", "constant"] = "score"
     soundfont: str | None = None
     refine: bool = True
+
+
+def load_settings(source: str | Path | None = None, overrides: Sequence[str] = ()) -> Settings:
+    """Reads settings from YAML, changed by overrides such as `features.hop_length=512`.
+
+    Args:
+        source: a YAML file, or the name of one in `configs/alignment` of the current folder; None for the
+            defaults.
+        overrides: `key=value`, the value in YAML.
+
+    Raises:
+        ConfigError: where the file cannot be read, a key is unknown or a value is wrong; the message names
+            the key, and for an unknown one the nearest right one.
+    """
+    path = None if source is None else _find(source)
+    values = {} if path is None else _read(path)
+    return construct(Settings, merge(values, parse_overrides(overrides)), where=str(path or "alignment settings"))
+
+
+def _find(source: str | Path) -> Path:
+    path, named = Path(source), CONFIGS / f"{source}.yaml"
+    if path.is_file():
+        return path
+    if path.name == str(source) and named.is_file():
+        return named
+    choices = ", ".join(sorted(p.stem for p in CONFIGS.glob("*.yaml")))
+    known = f"or one of {choices}" if choices else f"as in {CONFIGS} of the source tree"
+    raise ConfigError(f"{source}: no such alignment config; give a YAML file, {known}")
+
+
+def _read(path: Path) -> dict[str, object]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: must be a mapping of keys to values")
+    return values
