@@ -1,0 +1,401 @@
+"""Which parts of the score were played, in which order: repeats left out or added, passages skipped, silence around.
+
+Coarse on purpose: a few frames a second tell where the music is; the exact alignment follows through the
+segments found here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal, NamedTuple
+
+import numpy as np
+import scipy.ndimage
+
+from musicnet_tf.alignment import jump_path
+from musicnet_tf.alignment.result import Segment
+from musicnet_tf.errors import AlignmentError
+
+FRAME_RATE = 4.0
+"""Frames a second at which the structure of a piece is told well; an hour against an hour takes 0.2 GiB."""
+
+JumpKind = Literal["repeat_added", "repeat_left_out", "passage_left_out"]
+
+_WINDOW_SECONDS = 0.25
+_PITCHES = np.arange(28, 100)
+_FLOOR = 0.02  # of a frame's usual norm, in every band: silence becomes a frame that is equal in all bands
+
+
+@dataclasses.dataclass(frozen=True)
+class Prices:
+    """What a path pays, in seconds of wholly unrelated music. Chosen on development pieces.
+
+    Attributes:
+        jump: of a jump from bar line to bar line.
+        marked: of one that the page allows.
+        off_bar: added where a jump leaves away from a bar line.
+        edge: of beginning or ending elsewhere than the score does.
+        background: of a second of the recording before or after the music, by the second.
+        step: of a frame that moves the score by 0, 1, 2 or 3 frames, by the second.
+    """
+
+    jump: float = 4.0
+    marked: float = 1.5
+    off_bar: float = 1.0
+    edge: float = 8.0
+    background: float = 0.7
+    step: tuple[float, float, float, float] = (0.06, 0.0, 0.06, 0.2)
+
+
+class Jump(NamedTuple):
+    """A place where the player went on elsewhere than the score does.
+
+    Attributes:
+        kind: `repeat_added`, a jump back; `repeat_left_out`, forward over music that the score writes out
+            twice; `passage_left_out`, forward over other music.
+        start, stop: seconds of the score that it leads from and to.
+        time: seconds of the recording.
+        gain: how much cheaper the path is than the best one without this jump, in seconds of wholly
+            unrelated music.
+        marked: whether the page allows it.
+    """
+
+    kind: JumpKind
+    start: float
+    stop: float
+    time: float
+    gain: float
+    marked: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Structure:
+    """What was played.
+
+    Attributes:
+        segments: spans of the score in seconds, in the order played; one from beginning to end where
+            nothing was found.
+        jumps: between the segments, one fewer than they are.
+        music: seconds of the recording at which the first segment begins and the last ends; what lies
+            outside is silence, applause, or other music.
+        tempo: seconds of the score played in a second of the recording, the median.
+        cost: mean cosine distance along the path, 0–1.
+        random_cost: mean cosine distance of all pairs of frames. Where `cost` comes near it the two
+            sides are different pieces.
+        path: seconds of the recording, seconds of the score (which jumps), float64 `(p, 2)`, at the low rate.
+    """
+
+    segments: tuple[Segment, ...]
+    jumps: tuple[Jump, ...]
+    music: tuple[float, float]
+    tempo: float
+    cost: float
+    random_cost: float
+    path: np.ndarray
+
+
+def low_rate_features(audio: np.ndarray, sample_rate: int, frame_rate: float = FRAME_RATE) -> np.ndarray:
+    """Semitone bands at a few frames a second: peaks of the log magnitude, smoothed, of unit norm.
+
+    Frame `i` is centred at `i / frame_rate` seconds. Silent frames are equal in all bands.
+
+    Args:
+        audio: mono `(samples,)`.
+        sample_rate: its rate.
+        frame_rate: of the result.
+
+    Returns:
+        Float32 `(frames, 72)`, MIDI pitches 28–99.
+    """
+    per_frame = 4
+    size = 1 << round(np.log2(_WINDOW_SECONDS * sample_rate))
+    bands = _semitone_bands(size, sample_rate)
+    count = int(np.ceil(len(audio) / sample_rate * frame_rate)) + 1
+    centres = np.round(np.arange(count * per_frame) * sample_rate / (frame_rate * per_frame)).astype(np.int64)
+    padded = np.pad(np.asarray(audio, np.float32), (size // 2, size + sample_rate))
+    window = np.hanning(size).astype(np.float32)
+    energy = np.empty((len(centres), len(_PITCHES)), np.float32)
+    for begin in range(0, len(centres), 256):
+        rows = centres[begin : begin + 256, np.newaxis] + np.arange(size)
+        rows = np.minimum(rows, len(padded) - 1)
+        energy[begin : begin + 256] = np.abs(np.fft.rfft(padded[rows] * window)).astype(np.float32) @ bands
+    level = np.percentile(energy.max(axis=1), 90) or 1.0
+    compressed = np.log1p(10.0 * energy / level)
+    # What rises above its surroundings of an octave: partials and reverberation are told from the notes.
+    peaks = np.maximum(compressed - scipy.ndimage.uniform_filter1d(compressed, 13, axis=1), 0.0)
+    kernel = np.hanning(3 * per_frame + 2)[1:-1]
+    smooth = scipy.ndimage.convolve1d(peaks, kernel / kernel.sum(), axis=0)[::per_frame]
+    return normalise(smooth)
+
+
+def normalise(features: np.ndarray) -> np.ndarray:
+    """Frames of unit norm, float32; those far below the usual level become equal in all bands."""
+    norm = np.linalg.norm(features, axis=1)
+    usual = np.median(norm[norm > 0]) if (norm > 0).any() else 1.0
+    raised = features + _FLOOR * usual
+    return (raised / np.linalg.norm(raised, axis=1, keepdims=True)).astype(np.float32)
+
+
+def _semitone_bands(size: int, sample_rate: int) -> np.ndarray:
+    """Triangles of a semitone to either side, at least two bins wide, float32 `(bins, pitches)`."""
+    frequency = np.arange(size // 2 + 1) * sample_rate / size
+    centre = 440.0 * 2.0 ** ((_PITCHES - 69) / 12)
+    half = np.maximum(centre * (2 ** (1 / 12) - 1), 1.5 * sample_rate / size)
+    weight = np.maximum(1.0 - np.abs(frequency[:, np.newaxis] - centre) / half, 0.0)
+    return (weight / np.maximum(weight.sum(axis=0), 1e-9)).astype(np.float32)
+
+
+def find_segments(
+    recording: np.ndarray,
+    score: np.ndarray,
+    frame_rate: float,
+    *,
+    barlines: np.ndarray | None = None,
+    jumps: np.ndarray | None = None,
+    prices: Prices | None = None,
+) -> Structure:
+    """Finds the unfolding of the score that the recording plays, by cost.
+
+    Args:
+        recording: `low_rate_features` of the recording, float32 `(m, d)`.
+        score: the same of the synthesised score, `(n, d)`.
+        frame_rate: of both.
+        barlines: seconds of the score at which measures begin; None or empty where unknown.
+        jumps: seconds from and to, `(k, 2)`, that the page allows.
+        prices: of what a path may do.
+
+    Raises:
+        AlignmentError: where a side has fewer than two frames, or the widths differ.
+    """
+    if recording.ndim != 2 or score.ndim != 2 or recording.shape[1] != score.shape[1]:
+        raise AlignmentError(f"features of shape {recording.shape} and {score.shape} cannot be compared")
+    if min(len(recording), len(score)) < 2:
+        raise AlignmentError("structure: needs at least two frames of both the recording and the score")
+    search = _Search(
+        np.ascontiguousarray(recording, np.float32),
+        np.ascontiguousarray(score, np.float32),
+        float(frame_rate),
+        np.unique(np.asarray([] if barlines is None else barlines, np.float64)),
+        np.asarray([] if jumps is None else jumps, np.float64).reshape(-1, 2),
+        prices or Prices(),
+    )
+    return search.run()
+
+
+class _Search:
+    """One search. Score frames below are at the tempo that was played: frame k is at `k * tempo / frame_rate`."""
+
+    SHORTEST_SECONDS = 4.0
+    GRID_SECONDS = 1.0
+    TEMPI = (0.5, 0.7, 1.0, 1.4, 2.0)
+    EDGE_SECONDS = 1.5
+    SAME_BAR_SECONDS = 0.6
+    EQUAL_COST = 0.3  # in seconds of unrelated music
+
+    def __init__(self, recording, score, frame_rate, barlines, marked, prices):  # type: ignore[no-untyped-def]
+        self.recording, self.score, self.frame_rate = recording, score, frame_rate
+        self.duration = (len(score) - 1) / frame_rate
+        grid = np.arange(0.0, self.duration, self.GRID_SECONDS)
+        barlines = barlines[(barlines >= 0) & (barlines < self.duration)]
+        self.has_barlines = len(barlines) > 1
+        self.barlines = barlines if self.has_barlines else grid
+        self.marked = marked
+        self.prices = prices
+        self.scale = jump_path.mean_cost(recording, score)
+
+    def run(self) -> Structure:
+        tempo = self._tempo()
+        rules, played = self._rules(tempo), self._at(tempo)
+        path = jump_path.find_path(self.recording, played, rules, self.scale)
+        return self._structure(path, played, rules, tempo)
+
+    def _tempo(self) -> float:
+        """Seconds of the score for one of the recording: the best of a few at half the rate, then the slope."""
+        overall = (len(self.score) - 1) / (len(self.recording) - 1)
+        half, recording = self.frame_rate / 2, self.recording[::2]
+        best, tempo = np.inf, overall
+        for factor in self.TEMPI:
+            candidate = overall * factor
+            if not 0.3 <= candidate <= 3.3:
+                continue
+            path = jump_path.find_path(recording, self._at(candidate, half), self._rules(candidate, half), self.scale)
+            if path.total < best:
+                best, tempo = path.total, candidate * _slope(path)
+        return float(np.clip(tempo, 0.3, 3.3))
+
+    def _at(self, tempo: float, rate: float | None = None) -> np.ndarray:
+        """The score's features at another tempo and rate."""
+        return self._sample(np.arange(0.0, self.duration + 1e-9, tempo / (rate or self.frame_rate)))
+
+    def _rules(self, tempo: float, rate: float | None = None) -> jump_path.Rules:
+        rate = rate or self.frame_rate
+        prices = self.prices
+        n = len(np.arange(0.0, self.duration + 1e-9, tempo / rate))
+        to_frame = rate / tempo
+
+        def frames(seconds: np.ndarray) -> np.ndarray:
+            return np.clip(np.round(seconds * to_frame), 0, n - 1).astype(np.int64)
+
+        targets = np.unique(frames(self.barlines))
+        source = np.full(n, prices.off_bar * rate if self.has_barlines else 0.0)
+        for shift in (-2, -1, 0):
+            source[np.clip(targets + shift, 0, n - 1)] = 0.0
+        marked = np.stack([frames(self.marked[:, 0]) - 1, frames(self.marked[:, 1])], axis=1)
+        shortest = max(4, round(self.SHORTEST_SECONDS * rate))
+        marked = marked[(marked[:, 0] >= 0) & (np.abs(marked[:, 1] - marked[:, 0] - 1) >= 4)][: jump_path.MAX_MARKED]
+        seconds = np.arange(n) / to_frame
+        enter = np.where(seconds <= self.EDGE_SECONDS, 0.0, np.inf)
+        enter[targets] = np.minimum(enter[targets], prices.edge * rate)
+        leave = np.where(seconds >= self.duration - 2 * self.EDGE_SECONDS, 0.0, prices.edge * rate)
+        return jump_path.Rules(
+            step=np.array(prices.step),
+            enter=enter,
+            leave=leave,
+            background=prices.background,
+            source=source,
+            targets=targets,
+            target=np.full(len(targets), prices.jump * rate),
+            shortest=shortest,
+            marked=marked,
+            marked_price=np.full(len(marked), prices.marked * rate),
+        )
+
+    def _structure(self, path, played, rules, tempo):  # type: ignore[no-untyped-def]
+        rate = self.frame_rate
+        seconds = tempo / rate
+        rows = np.flatnonzero(path.played)
+        places = [self._place(path, tempo, row) for row in path.jumps]
+        gains = self._gains(path, played, rules)
+        jumps = []
+        for (start, stop, row, marked), gain in zip(places, gains, strict=True):
+            kind = self._kind(start, stop)
+            jumps.append(Jump(kind, start, stop, row / rate, gain / rate, marked))
+        begin = path.frames[rows[0]] * seconds if len(rows) else 0.0
+        end = path.frames[rows[-1]] * seconds if len(rows) else self.duration
+        begin = 0.0 if begin <= self.EDGE_SECONDS else begin
+        end = self.duration if end >= self.duration - 2 * self.EDGE_SECONDS else end
+        edges = [begin, *(x for jump in jumps for x in (jump.start, jump.stop)), end]
+        segments = tuple(Segment(float(a), float(b)) for a, b in zip(edges[::2], edges[1::2], strict=True))
+        music = (rows[0] / rate, (rows[-1] + 1) / rate) if len(rows) else (0.0, 0.0)
+        cost = float(path.costs[path.played].mean()) * self.scale if len(rows) else float("nan")
+        return Structure(
+            segments,
+            tuple(jumps),
+            music,
+            tempo,
+            cost,
+            self.scale,
+            np.stack([rows / rate, path.frames[rows] * seconds], axis=1),
+        )
+
+    def _place(self, path, tempo, row):  # type: ignore[no-untyped-def]
+        """The jump's ends at bar lines, at the cheapest of them: start, stop, frame of the recording, marked.
+
+        Music that the score writes twice can be left at any bar of its first time for the same bar of its
+        second: costs are equal. What a page would say is the last such place, for a jump ahead.
+        """
+        seconds = tempo / self.frame_rate
+        start = self._bar((path.frames[row - 1] + 1) * seconds)
+        stop = self._bar(path.frames[row] * seconds)
+        shift = stop - start
+        others = [0, *(j for j in path.jumps if j != row), len(path.frames)]
+        rows = np.arange(max(j for j in others if j < row), min(j for j in others if j > row))
+        rows = rows[path.played[rows]]
+        early = path.frames[rows] * seconds - np.where(rows < row, 0.0, shift)
+        inside = (early >= 0) & (early <= self.duration) & (early + shift >= 0) & (early + shift <= self.duration)
+        rows, early = rows[inside], early[inside]
+        sound = self.recording[rows]
+        near_early = np.einsum("md,md->m", sound, self._sample(early))
+        near_late = np.einsum("md,md->m", sound, self._sample(early + shift))
+        # What it costs to jump just before rows[k], so that the rows before it are early and the others late.
+        cost = np.concatenate([[0.0], np.cumsum(near_late - near_early)]) / self.scale / self.frame_rate
+        positions = np.concatenate([early, early[-1:] + seconds])
+        candidates = []
+        for bar in self.barlines:
+            at = int(np.argmin(np.abs(positions - bar)))
+            end = self._bar(bar + shift)
+            if abs(positions[at] - bar) < 3 * seconds and abs(end - bar - shift) < self.SAME_BAR_SECONDS:
+                candidates.append((float(cost[at]), float(bar), float(end), int(rows[min(at, len(rows) - 1)])))
+        if not candidates:
+            candidates = [(0.0, start, stop, int(row))]
+        cheapest = min(c[0] for c in candidates)
+        if shift > 0:
+            best = max((c for c in candidates if c[0] <= cheapest + self.EQUAL_COST), key=lambda c: c[1])
+        else:
+            best = min(candidates)
+        marked = any(np.abs(np.subtract(best[1:3], pair)).max() < self.SAME_BAR_SECONDS for pair in self.marked)
+        return best[1], best[2], best[3], marked
+
+    def _bar(self, seconds: float) -> float:
+        return float(self.barlines[np.argmin(np.abs(self.barlines - seconds))])
+
+    def _sample(self, seconds: np.ndarray) -> np.ndarray:
+        """The score's features between frames."""
+        at = np.clip(seconds * self.frame_rate, 0, len(self.score) - 1)
+        low = np.minimum(at.astype(np.int64), len(self.score) - 2)
+        part = (at - low)[:, np.newaxis].astype(np.float32)
+        mixed = (1 - part) * self.score[low] + part * self.score[low + 1]
+        return np.ascontiguousarray(mixed / np.maximum(np.linalg.norm(mixed, axis=1, keepdims=True), 1e-9), np.float32)
+
+    def _gains(self, path, played, rules):  # type: ignore[no-untyped-def]
+        if not len(path.jumps):
+            return []
+        found = np.stack([path.frames[path.jumps - 1], path.frames[path.jumps]], axis=1)
+        ends = path.frames[path.played][[0, -1]]
+        enter, leave = np.full((2, len(played)), np.inf)
+        enter[rules.enter == 0], leave[rules.leave == 0] = 0.0, 0.0
+        enter[ends[0]], leave[ends[1]] = 0.0, 0.0
+
+        def total(kept: np.ndarray) -> float:
+            only = dataclasses.replace(
+                rules,
+                enter=enter,
+                leave=leave,
+                targets=np.zeros(0, np.int64),
+                target=np.zeros(0),
+                marked=found[kept],
+                marked_price=np.zeros(len(kept)),
+            )
+            return jump_path.find_path(self.recording, played, only, self.scale).total
+
+        everything = np.arange(len(found))
+        whole = total(everything)
+        return [total(np.delete(everything, j)) - whole for j in everything]
+
+    def _kind(self, start: float, stop: float) -> JumpKind:
+        if stop < start:
+            return "repeat_added"
+        rate = self.frame_rate
+        a, b = round(start * rate), round(stop * rate)
+        skipped, before = self.score[a:b], self.score[:a]
+        if len(before) < 4:
+            return "passage_left_out"
+        n = len(before)
+        rules = jump_path.Rules(
+            step=np.array(self.prices.step),
+            enter=np.zeros(n),
+            leave=np.zeros(n),
+            background=np.inf,
+            source=np.zeros(n),
+            targets=np.zeros(0, np.int64),
+            target=np.zeros(0),
+            shortest=4,
+            marked=np.zeros((0, 2), np.int64),
+            marked_price=np.zeros(0),
+        )
+        path = jump_path.find_path(skipped, before, rules, jump_path.mean_cost(self.score, self.score))
+        return "repeat_left_out" if path.costs.mean() < 0.25 else "passage_left_out"
+
+
+def _slope(path: jump_path.Path) -> float:
+    """Frames of the score for one of the recording: the median over spans without a jump."""
+    span = 20
+    frames = path.frames
+    if len(frames) <= span:
+        return 1.0
+    step = frames[span:] - frames[:-span]
+    jumped = np.zeros(len(frames), bool)
+    jumped[path.jumps] = True
+    jumped[~path.played] = True
+    clean = np.convolve(jumped, np.ones(span + 1))[span:-span] == 0
+    return float(np.median(step[clean]) / span) if clean.any() else 1.0
