@@ -5,10 +5,13 @@ from __future__ import annotations
 import io
 import math
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib import cm, colors
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
@@ -18,11 +21,11 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MultipleLocator
 from musicnet_tf.events import UNKNOWN, Notes
 from musicnet_tf.timebase import FrameClock
 
-_INK = "#22223b"
-_GRID = "#c9c9d6"
+INK, GRID, TRUTH = "#22223b", "#c9c9d6", "#00b4a0"
+"""Colours of text, of lines behind the music, and of what is taken for true."""
+
 _BLACK_KEY = "#f3f3f7"
 _UNKNOWN_VELOCITY = "#3b5b92"
-_TRUTH = "#00b4a0"
 _LOUDNESS = colors.ListedColormap(cm.magma_r(np.linspace(0.22, 0.92, 256)))  # type: ignore[attr-defined]
 _SECONDS_A_ROW = (5, 10, 15, 20, 30, 60, 120, 180, 300, 600, 900, 1200, 1800, 3600, 7200)
 _SECONDS_A_TICK = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600)
@@ -57,24 +60,24 @@ def piano_roll(notes: Notes, duration: float | None = None, title: str = "", ref
     shown = [notes] if reference is None else [notes, reference]
     duration = max(duration or max(n.end for n in shown), 1.0)
     row_seconds, num_rows = _rows(duration)
-    low, high = _pitch_range(Notes.concatenate(shown))
+    low, high = pitch_range(Notes.concatenate(shown))
     height = 0.8 + num_rows * (0.8 + (0.05 if num_rows == 1 else 0.036) * (high - low))
-    figure = _figure(12, height)
+    figure = blank_figure(12, height)
     axes = figure.subplots(num_rows, 1, squeeze=False)[:, 0]
     for row, ax in enumerate(axes):
         start = row * row_seconds
         _keyboard(ax, low, high)
-        _time_axis(ax, start, start + row_seconds)
+        time_axis(ax, start, start + row_seconds)
         _draw(ax, notes, start, start + row_seconds)
         if reference is not None:
-            _outline(ax, reference.within(start, start + row_seconds), _TRUTH)
-    axes[-1].set_xlabel("time (min:s)", color=_INK)
-    _heading(axes[0], title)
+            outline_notes(ax, reference.within(start, start + row_seconds), TRUTH)
+    axes[-1].set_xlabel("time (min:s)", color=INK)
+    heading(axes[0], title)
     if reference is None:
-        axes[0].set_title(f"{len(notes)} notes", loc="right", fontsize=9, color=_INK)
+        axes[0].set_title(f"{len(notes)} notes", loc="right", fontsize=9, color=INK)
     else:
         estimated = Patch(color=_LOUDNESS(0.7), label=f"estimate ({len(notes)})")
-        _legend(axes[0], [estimated, _outlined_patch(f"reference ({len(reference)})", _TRUTH)])
+        legend_above(axes[0], [estimated, outlined_patch(f"reference ({len(reference)})", TRUTH)])
     if (notes.velocity != UNKNOWN).any():
         _velocity_bar(figure, axes)
     return figure
@@ -97,7 +100,7 @@ def posteriorgram(
         title: above the figure.
     """
     start, stop = clock.frame_to_time(np.array([-0.5, len(frame) - 0.5]))
-    figure = _figure(12, 5)
+    figure = blank_figure(12, 5)
     ax = figure.subplots()
     top = first_pitch + frame.shape[1]
     image = ax.imshow(
@@ -110,18 +113,18 @@ def posteriorgram(
         vmax=1,
         interpolation="nearest",
     )
-    _pitch_ticks(ax, first_pitch, top)
+    pitch_axis(ax, first_pitch, top)
     ax.grid(axis="y", color="white", alpha=0.18, linewidth=0.6)
-    _time_axis(ax, start, stop)
-    ax.set_xlabel("time (min:s)", color=_INK)
+    time_axis(ax, start, stop)
+    ax.set_xlabel("time (min:s)", color=INK)
     handles = [Patch(color=cm.magma(0.75), label="activation")]  # type: ignore[attr-defined]
     if notes is not None:
-        _outline(ax, notes.within(start, stop), _TRUTH)
-        handles.append(_outlined_patch("truth", _TRUTH))
-    _legend(ax, handles)
-    _heading(ax, title)
+        outline_notes(ax, notes.within(start, stop), TRUTH)
+        handles.append(outlined_patch("truth", TRUTH))
+    legend_above(ax, handles)
+    heading(ax, title)
     bar = figure.colorbar(image, ax=ax, fraction=0.025, pad=0.01, aspect=30)
-    _plain(bar.ax)
+    plain(bar.ax)
     return figure
 
 
@@ -135,7 +138,7 @@ def to_png_bytes(figure: Figure, dpi: int = 110) -> bytes:
     return out.getvalue()
 
 
-def _figure(width: float, height: float) -> Figure:
+def blank_figure(width: float, height: float) -> Figure:
     """A figure of its own: pyplot's global state would keep every one of a batch in memory."""
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
@@ -151,7 +154,7 @@ def _rows(duration: float) -> tuple[float, int]:
     return seconds, math.ceil(duration / seconds)
 
 
-def _pitch_range(notes: Notes) -> tuple[int, int]:
+def pitch_range(notes: Notes) -> tuple[int, int]:
     """Lowest and one past the highest pitch to show: whole octaves from C, at least two."""
     if not len(notes):
         return 48, 73
@@ -167,30 +170,38 @@ def _keyboard(ax: Axes, low: int, high: int) -> None:
         if pitch % 12 in (1, 3, 6, 8, 10):
             ax.axhspan(pitch - 0.5, pitch + 0.5, color=_BLACK_KEY, linewidth=0, zorder=0)
         if pitch % 12 == 0:
-            ax.axhline(pitch - 0.5, color=_GRID, linewidth=0.8, zorder=1)
-    _pitch_ticks(ax, low, high)
+            ax.axhline(pitch - 0.5, color=GRID, linewidth=0.8, zorder=1)
+    pitch_axis(ax, low, high)
 
 
-def _pitch_ticks(ax: Axes, low: int, high: int) -> None:
+def pitch_axis(ax: Axes, low: int, high: int) -> None:
+    """Shows MIDI numbers from `low` to below `high` upwards and names each C."""
     ax.set_ylim(low - 0.5, high - 0.5)
     ax.yaxis.set_major_locator(FixedLocator([p for p in range(low, high) if p % 12 == 0]))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda pitch, _: pitch_name(round(pitch))))
-    _plain(ax)
+    plain(ax)
 
 
-def _time_axis(ax: Axes, start: float, stop: float) -> None:
+def time_axis(ax: Axes, start: float, stop: float, most_ticks: int = 12) -> None:
+    """Shows `[start, stop]` seconds from left to right, with faint lines."""
     ax.set_xlim(start, stop)
-    tick = next((t for t in _SECONDS_A_TICK if (stop - start) / t <= 12), 7200)
-    ax.xaxis.set_major_locator(MultipleLocator(tick))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: time_label(max(0.0, seconds))))
-    ax.grid(axis="x", color=_GRID, linewidth=0.4, alpha=0.7)
+    time_ticks(ax.xaxis, stop - start, most_ticks)
+    ax.grid(axis="x", color=GRID, linewidth=0.4, alpha=0.7)
     ax.set_axisbelow(True)
 
 
-def _plain(ax: Axes) -> None:
+def time_ticks(axis: Axis, seconds: float, most: int = 12) -> None:
+    """Labels an axis of so many seconds in minutes and seconds, at round numbers."""
+    tick = next((t for t in _SECONDS_A_TICK if seconds / t <= most), 7200)
+    axis.set_major_locator(MultipleLocator(tick))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: time_label(max(0.0, value))))
+
+
+def plain(ax: Axes) -> None:
+    """Takes the frame away and leaves small labels."""
     for spine in ax.spines.values():
         spine.set_visible(False)
-    ax.tick_params(colors=_INK, length=0, labelsize=9)
+    ax.tick_params(colors=INK, length=0, labelsize=9)
 
 
 def _draw(ax: Axes, notes: Notes, start: float, stop: float) -> None:
@@ -203,7 +214,8 @@ def _draw(ax: Axes, notes: Notes, start: float, stop: float) -> None:
     ax.add_collection(PolyCollection(list(bars[order]), facecolors=face[order], linewidths=0, zorder=3))
 
 
-def _outline(ax: Axes, notes: Notes, color: str) -> None:
+def outline_notes(ax: Axes, notes: Notes, color: str) -> None:
+    """Draws each note as an empty bar."""
     bars = _rectangles(notes, inset=0.0, min_width=0.0)
     ax.add_collection(PolyCollection(list(bars), facecolors="none", edgecolors=color, linewidths=1.1, zorder=4))
 
@@ -224,27 +236,35 @@ def _pooled(frame: np.ndarray) -> np.ndarray:
     return np.maximum.reduceat(np.asarray(frame, np.float32), np.arange(0, len(frame), step))
 
 
-def _heading(ax: Axes, title: str) -> None:
+def heading(ax: Axes, title: str) -> None:
+    """Sets a bold title of any text at the left."""
     # A file's name may be long, and may hold $, which would start mathematics.
     title = title if len(title) <= _MAX_TITLE else f"{title[: _MAX_TITLE - 1]}…"
-    ax.set_title(title.replace("$", r"\$"), loc="left", fontsize=12, fontweight="bold", color=_INK)
+    ax.set_title(title.replace("$", r"\$"), loc="left", fontsize=12, fontweight="bold", color=INK)
 
 
-def _outlined_patch(label: str, color: str) -> Patch:
+def outlined_patch(label: str, color: str) -> Patch:
+    """What `outline_notes` draws, for a legend."""
     return Patch(facecolor="none", edgecolor=color, linewidth=1.5, label=label)
 
 
-def _legend(ax: Axes, handles: list[Patch]) -> None:
+def legend_above(ax: Axes, handles: Sequence[Artist]) -> None:
+    """Sets a legend in one row above the right end."""
     legend = ax.legend(
-        handles=handles, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=len(handles), frameon=False, fontsize=9
+        handles=list(handles),
+        loc="lower right",
+        bbox_to_anchor=(1.0, 1.0),
+        ncols=len(handles),
+        frameon=False,
+        fontsize=9,
     )
     for text in legend.get_texts():
-        text.set_color(_INK)
+        text.set_color(INK)
 
 
 def _velocity_bar(figure: Figure, axes: np.ndarray) -> None:
     scale = cm.ScalarMappable(colors.Normalize(0, 127), _LOUDNESS)
     bar = figure.colorbar(scale, ax=axes.tolist(), fraction=0.02, pad=0.01, aspect=40, ticks=[1, 32, 64, 96, 127])
-    bar.set_label("velocity", color=_INK, fontsize=9)
+    bar.set_label("velocity", color=INK, fontsize=9)
     bar.outline.set_visible(False)  # type: ignore[operator]
-    _plain(bar.ax)
+    plain(bar.ax)
