@@ -21,6 +21,7 @@ from musicnet_tf.events import Notes, Score
 _MAX_CELLS = 750  # of the heat map either way: more than its pixels
 _MAX_POINTS = 4000
 _OVERVIEW_RATE = 5.0
+_SMOOTHED_FRAMES = 9
 _CHUNK_FRAMES = 1024
 _STRETCH_SECONDS = 8.0
 _SPECTRUM_SECONDS = 0.1
@@ -49,7 +50,8 @@ def overview(audio: np.ndarray, sample_rate: int, score: Score) -> Overview:
     """Chroma of a recording, float32 mono `(n,)`, and of a score: for the eye, not what was aligned by."""
     hop = 2 ** round(math.log2(sample_rate / _OVERVIEW_RATE))
     rate = sample_rate / hop
-    return Overview(_sounding_chroma(audio, sample_rate, hop), _written_chroma(score.notes, rate), rate, rate)
+    recording, written = _sounding_chroma(audio, sample_rate, hop), _written_chroma(score.notes, rate)
+    return Overview(_contrasted(recording), _contrasted(written), rate, rate)
 
 
 def draw(found: Alignment, audio: np.ndarray, sample_rate: int, sides: Overview, title: str = "") -> Figure:
@@ -100,6 +102,17 @@ def written_path(found: Alignment) -> list[np.ndarray]:
     return pieces
 
 
+def _contrasted(chroma: np.ndarray) -> np.ndarray:
+    """What sets each second apart: shares of the pitch classes against their mean over the piece, smoothed.
+
+    Without it all of a piece in one key looks alike.
+    """
+    shares = np.sqrt(chroma / np.maximum(chroma.sum(axis=1, keepdims=True), 1e-9))
+    taper = np.hanning(_SMOOTHED_FRAMES + 2)[1:-1]
+    smoothed = np.apply_along_axis(np.convolve, 0, shares - shares.mean(axis=0), taper)
+    return smoothed[_SMOOTHED_FRAMES // 2 :][: len(chroma)].astype(np.float32)
+
+
 def _sounding_chroma(audio: np.ndarray, sample_rate: int, hop: int) -> np.ndarray:
     """Chroma of frames side by side, a chunk at a time, so that memory stays small for an hour."""
     filters = librosa.filters.chroma(sr=sample_rate, n_fft=hop).T
@@ -139,7 +152,6 @@ def _costs(ax: Axes, sides: Overview) -> None:
         _cells(sides.score, sides.score_rate),
     )
     extent = (-0.5 / sides.recording_rate, right, -0.5 / sides.score_rate, top)
-    # No cost is white, as silence is nobody's match.
     ax.imshow(1 - score @ recording.T, extent=extent, origin="lower", aspect="auto", cmap="gray", vmin=0, vmax=1)
     plots.time_axis(ax, 0.0, right, most_ticks=8)
     ax.set_ylim(0.0, top)
