@@ -9,7 +9,7 @@ import numpy as np
 
 from musicnet_tf.errors import ScoreError
 from musicnet_tf.events import Notes, Score
-from musicnet_tf.scores import midi, tables
+from musicnet_tf.scores import midi, musicxml, tables
 from musicnet_tf.scores.tempo import DEFAULT_TEMPO
 
 MAX_HOURS = 6
@@ -72,4 +72,7 @@ SCORE_READERS: dict[str, _Reader] = {
     ".csv": _read_labels,
     ".mid": midi.read_midi_score,
     ".midi": midi.read_midi_score,
+    ".musicxml": musicxml.read_musicxml_score,
+    ".mxl": musicxml.read_musicxml_score,
+    ".xml": musicxml.read_musicxml_score,
 }
