@@ -85,6 +85,8 @@ def written_path(found: Alignment) -> list[np.ndarray]:
     Where the recording rests at a jump, the rest belongs to the segment before. Segments that the path does
     not reach are left out.
     """
+    if not len(found.path):
+        return []
     recording, played = found.path.T
     bounds = np.cumsum([0.0, *(segment.stop - segment.start for segment in found.segments)])
     inner = bounds[1:-1]
