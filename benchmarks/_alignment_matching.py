@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import librosa
 import numpy as np
 import scipy.ndimage
 
-WIDE = (0.5, 0.75)
+WIDE = (0.7, 0.75)
 """First pass: a note may lie this many seconds from where the beats expect it, or this share of the local beat,
 whichever is less."""
 
-NARROW = (0.2, 0.5)
+NARROW = (0.3, 0.75)
 """Second pass, about what the notes matched first expect."""
 
 _NEIGHBOURS = 5
 _CHORD = 1e-3
+_TOGETHER = 0.05
+_PART = 0.7
 
 
 def match(
@@ -52,6 +55,40 @@ def interpolate(seconds: np.ndarray, source: np.ndarray, target: np.ndarray) -> 
     inside = np.interp(seconds, source, target)
     before, after = np.minimum(seconds - source[0], 0), np.maximum(seconds - source[-1], 0)
     return inside + before * first + after * last
+
+
+def anchors(
+    score_onset: np.ndarray, score_pitch: np.ndarray, onset: np.ndarray, pitch: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Seconds of chords of the score, and when they were played, for `match` where there are no beats.
+
+    Chords of the performance are notes that begin within 50 ms. They are aligned with those of the score by DTW on
+    the pitches that they share. A performance of fewer than 70% as many chords is taken for a part of the score.
+    """
+    score_times, score_chords = _chords(score_onset, score_pitch, _CHORD)
+    times, chords = _chords(onset, pitch, _TOGETHER)
+    shared = chords @ score_chords.T
+    union = chords.sum(1)[:, None] + score_chords.sum(1)[None] - shared
+    part = len(times) < _PART * len(score_times)
+    _, path = librosa.sequence.dtw(C=1 - shared / union, subseq=part)
+    path = path[::-1]
+    path = path[shared[path[:, 0], path[:, 1]] >= union[path[:, 0], path[:, 1]] / 2]
+    _, first = np.unique(path[:, 1], return_index=True)
+    return score_times[path[first, 1]], times[path[first, 0]]
+
+
+def _chords(onset: np.ndarray, pitch: np.ndarray, together: float) -> tuple[np.ndarray, np.ndarray]:
+    """Seconds of chords, and whether each pitch is in them, float `(c, 128)`."""
+    order = np.argsort(onset, kind="stable")
+    times: list[float] = []
+    index = np.zeros(len(onset), np.int64)
+    for i in order:
+        if not times or onset[i] - times[-1] > together:
+            times.append(float(onset[i]))
+        index[i] = len(times) - 1
+    chords = np.zeros((len(times), 128))
+    chords[index, pitch] = 1
+    return np.array(times), chords
 
 
 def _increasing(score_beats: np.ndarray, beats: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -37,6 +37,7 @@ class Pair:
         score: what is aligned.
         performance: what sounds, the pedal held.
         truth: seconds at which each of `score.notes` was played, float64 `(n,)`; NaN where unknown or left out.
+        recording: a real one; where None, the performance is rendered.
     """
 
     id: str
@@ -45,6 +46,7 @@ class Pair:
     score: Score
     performance: Notes
     truth: np.ndarray
+    recording: Path | None = None
 
 
 class Entry(NamedTuple):
@@ -69,6 +71,12 @@ def asap_entries(root: Path) -> list[Entry]:
     with (root / "metadata.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     best: dict[str, Entry] = {}
+
+    def usable(entry: Entry) -> bool:
+        return all(path.is_file() for path in entry[3:]) and len(read_beats(entry.score_beats)) == len(
+            read_beats(entry.beats)
+        )
+
     for row in sorted(rows, key=lambda row: _hash(row["midi_performance"])):
         entry = Entry(
             row["folder"].replace("/", "-"),
@@ -79,15 +87,14 @@ def asap_entries(root: Path) -> list[Entry]:
             root / row["midi_score_annotations"],
             root / row["performance_annotations"],
         )
-        if row["folder"] not in best and all(path.is_file() for path in entry[3:]):
-            if len(read_beats(entry.score_beats)) == len(read_beats(entry.beats)):
-                best[row["folder"]] = entry
+        if row["folder"] not in best and usable(entry):
+            best[row["folder"]] = entry
     return [best[folder] for folder in sorted(best)]
 
 
 def read_asap(entry: Entry) -> Pair:
     """A piece of ASAP; its truth is found by matching notes about the annotated beats."""
-    score = Score(scores.read_midi(entry.score))
+    score = scores.read_score(entry.score)
     performance = scores.read_midi(entry.performance, sustain=True)
     beats = read_beats(entry.score_beats), read_beats(entry.beats)
     notes = score.notes
@@ -125,7 +132,12 @@ def soundfont(name: str) -> Path:
 
 
 def render(pair: Pair, folder: Path) -> Path:
-    """The FLAC file of a performance, played on `PERFORMED_ON` in a room; made where it is not there yet."""
+    """The real recording, or else the performance in a FLAC file, played on `PERFORMED_ON` in a room.
+
+    The file is made in `folder` where it is not there yet.
+    """
+    if pair.recording is not None:
+        return pair.recording
     path = folder / f"{pair.id}.flac"
     if not path.is_file():
         dry = synthesis.render(pair.performance, soundfont(PERFORMED_ON), SAMPLE_RATE, reverb=False)
