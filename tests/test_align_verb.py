@@ -6,6 +6,7 @@ import sys
 import types
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -194,32 +195,19 @@ def test_the_recording_is_never_written_over(musicnet, asked: list, pair, tmp_pa
 
 def test_a_manifest_is_a_job_with_the_same_settings(musicnet, monkeypatch, tmp_path: Path) -> None:
     from musicnet_tf.alignment.report import Report, Row
+    from pipelines import align as job
 
-    calls: list = []
-
-    def align_pairs(manifest, output_dir, settings, **kwargs) -> Report:
-        calls.append((manifest, output_dir, settings, kwargs))
-        bad = Row("b", "rejected", "b.wav", "b.mid", 0.1, 5, 9.0, ("wrong_piece: of another piece",))
-        return Report((bad, Row("a", "accepted", "a.wav", "a.mid", 0.9, 12, 10.0)), num_resumed=1)
-
-    fake = types.ModuleType("pipelines.align")
-    fake.beam_options = lambda *given: given  # type: ignore[attr-defined]
-    fake.align_pairs = align_pairs  # type: ignore[attr-defined]
-    import pipelines
-
-    monkeypatch.setitem(sys.modules, fake.__name__, fake)
-    monkeypatch.setattr(pipelines, "align", fake, raising=False)
+    bad = Row("b", "rejected", "b.wav", "b.mid", 0.1, 5, 9.0, ("wrong_piece: of another piece",))
+    report = Report((bad, Row("a", "accepted", "a.wav", "a.mid", 0.9, 12, 10.0)), num_resumed=1)
+    align_pairs = mock.create_autospec(job.align_pairs, return_value=report)  # refuses what the job would refuse
+    monkeypatch.setattr(job, "align_pairs", align_pairs)
     flags = ("--manifest=pairs.csv", f"--output_dir={tmp_path}", "--set=norm=l1", "--timeout=60", "--formats=csv,json")
-    outcome = musicnet("align", *flags, "--num_workers=3", "--beam_option=a=b", "--keep_rejected")
+    outcome = musicnet("align", *flags, "--num_workers=2", "--beam_option=job_name=x", "--keep_rejected")
     assert outcome.status == 0, outcome.stderr
-    ((manifest, folder, settings, kwargs),) = calls
+    (manifest, folder, settings), kwargs = align_pairs.call_args
     assert (manifest, folder, settings.norm) == (Path("pairs.csv"), tmp_path, "l1")
-    assert kwargs == {
-        "options": ("FnApiRunner", 3, ["a=b"]),
-        "timeout": 60.0,
-        "formats": ["csv", "json"],
-        "keep_rejected": True,
-    }
+    assert kwargs.pop("options").get_all_options(drop_default=True)["direct_num_workers"] == 2
+    assert kwargs == {"timeout": 60.0, "formats": ["csv", "json"], "keep_rejected": True}
     assert outcome.stdout.splitlines() == [
         "rejected   b: wrong_piece: of another piece",
         f"1 accepted, 1 rejected, 1 resumed; outputs and report.html in {tmp_path}",
