@@ -55,6 +55,8 @@ def align_pair(job: Job) -> dict[str, Any]:
     sample_rate = audio.probe(job.pair.audio).sample_rate
     score = scores.read_score(job.pair.score)
     alignment = aligner.align(sound, sample_rate, score, job.settings)
+    names = {"audio": job.pair.audio.name, "score": job.pair.score.name}
+    alignment = dataclasses.replace(alignment, details={**names, **alignment.details})
     if any(finding.kind == "wrong_piece" for finding in alignment.findings):
         deadline = started + job.timeout / 2  # of a wrong pair, half the time is enough to tell what it is
         alignment = name_score(alignment, sound, sample_rate, job, deadline)
@@ -69,15 +71,15 @@ def align_pair(job: Job) -> dict[str, Any]:
         title=": ".join(filter(None, (job.pair.composer, job.pair.composition, job.pair.movement))),
         keep_rejected=job.keep_rejected,
     )
-    names = [path.name for path in outputs]
-    labels = [name for name in names if name.removeprefix(job.pair.id) in (output.LABELS, output.REJECTED_LABELS)]
+    written = [path.name for path in outputs]
+    labels = [name for name in written if name.removeprefix(job.pair.id) in (output.LABELS, output.REJECTED_LABELS)]
     return {
         "status": "accepted" if alignment.accepted else "rejected",
         "confidence": alignment.confidence,
         "num_notes": len(alignment.notes),
         "duration": alignment.duration,
         "findings": [f"{finding.kind}: {finding.message}" for finding in alignment.findings],
-        "outputs": names,
+        "outputs": written,
         "labels": "".join(labels),
     }
 

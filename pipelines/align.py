@@ -23,7 +23,7 @@ from musicnet_tf.alignment import output, report
 from musicnet_tf.alignment.pairs import Pair, read_manifest
 from musicnet_tf.alignment.report import Report, Row
 from musicnet_tf.alignment.settings import Settings
-from musicnet_tf.errors import MusicNetError, OutputError
+from musicnet_tf.errors import AlignmentError, MusicNetError, OutputError
 from pipelines import _isolated
 from pipelines._align_pair import Job, align_pair
 from pipelines._beam import PARTS, Progress, own_errors
@@ -88,6 +88,7 @@ def align_pairs(
         work: what is done with a pair, at the top level of an importable module.
 
     Raises:
+        AlignmentError: where every pair failed; reasons are in the message, and all in the report.
         DatasetError: where the manifest or the verdicts cannot be read.
         ConfigError: for an unknown format.
         OutputError: where the folder cannot be written to, would have an input written over, or its disk is
@@ -108,7 +109,11 @@ def align_pairs(
             | "Spread" >> beam.Reshuffle()
             | "Align" >> beam.ParDo(AlignPair(work, timeout))
         )
-    return report.write([_row(job) for job in jobs], folder, len(pairs) - progress.num_written())
+    told = report.write([_row(job) for job in jobs], folder, len(pairs) - progress.num_written())
+    if told.counts()["failed"] == len(pairs):
+        reasons = "; ".join(f"{row.id}: {row.findings[0]}" for row in told.rows[:3])
+        raise AlignmentError(f"{folder}: none of {len(pairs)} pairs could be aligned ({reasons})")
+    return told
 
 
 def _check_places(manifest: Path, pairs: Sequence[Pair], folder: Path, formats: Sequence[str]) -> None:
@@ -181,7 +186,7 @@ def _remove_parts(job: Job) -> None:
 
 def _row(job: Job) -> Row:
     note, pair = _read_note(job), job.pair
-    told = {key: note[key] for key in ("confidence", "num_notes", "duration") if key in note}
+    told: dict[str, Any] = {key: note[key] for key in ("confidence", "num_notes", "duration") if key in note}
     return Row(
         id=pair.id,
         status=note["status"],
@@ -190,6 +195,5 @@ def _row(job: Job) -> Row:
         findings=tuple(note["findings"]),
         outputs=tuple(note.get("outputs", ())),
         labels=note.get("labels", ""),
-        **told,
-        **pair.known(),
+        **(told | pair.known()),
     )

@@ -13,7 +13,7 @@ import pytest
 from musicnet_tf.alignment import report
 from musicnet_tf.alignment.pairs import read_manifest
 from musicnet_tf.alignment.settings import Settings
-from musicnet_tf.errors import DatasetError, OutputError
+from musicnet_tf.errors import AlignmentError, DatasetError, OutputError
 
 SETTINGS = Settings(max_memory_gib=1.0)
 
@@ -170,6 +170,13 @@ def test_a_pair_that_hangs_is_killed_with_all_it_started(align, tmp_path):
         time.sleep(0.05)
     assert not is_running(program)
     assert not [path.name for path in out.iterdir() if ".part" in path.name and path.name != ".parts"]
+
+
+def test_nothing_but_failures_is_an_error_that_tells_them(align, tmp_path):
+    manifest = write_manifest(tmp_path / "in", {"a": "refuse", "b": "leave"})
+    with pytest.raises(AlignmentError, match=r"none of 2 pairs could be aligned \(a: a\.wav: is silent; b: its proc"):
+        align(manifest, tmp_path / "out")
+    assert [row.status for row in report.read(tmp_path / "out")] == ["failed", "failed"]
 
 
 def test_a_full_disk_ends_the_batch_in_one_line(align, tmp_path):

@@ -15,7 +15,7 @@ from musicnet_tf import audio, scores, works
 from musicnet_tf.alignment import report
 from musicnet_tf.alignment.report import Row
 from musicnet_tf.datasets import Dataset, Recording, Split, _layout, stable_split
-from musicnet_tf.errors import DatasetError, MusicNetError
+from musicnet_tf.errors import DatasetError, ScoreError
 from musicnet_tf.events import UNKNOWN, Notes
 from musicnet_tf.registry import DATASETS
 
@@ -51,15 +51,18 @@ class Aligned(Dataset):
 
     def recordings(self) -> list[Recording]:
         rows = sorted(self._rows().values(), key=lambda row: row.id)
-        splits = _given_splits(rows)
+        names = _work_names(rows)
+        given = _given_splits(rows, names)
         recordings, held_out = [], []
         for row in filter(self._wanted, rows):
-            split = splits.get(_work(row))
-            reason = None if split in ("validation", "test") else self._held_out_reason(row)
+            work = names[row.id]
+            split = given.get(work) or stable_split(work, self.validation_fraction)
+            recording = Recording(row.id, split, work, self._metadata(row))
+            reason = None if given.get(work) in ("validation", "test") else self._held_out_reason(row)
             if reason:
                 held_out.append(f"{row.id} ({reason})")
             else:
-                recordings.append(self._recording(row, split or stable_split(_work(row), self.validation_fraction)))
+                recordings.append(recording)
         if held_out:
             _log.warning("%s: left out, as they are tested or validated on: %s", self.root, ", ".join(held_out))
         return recordings
@@ -90,14 +93,13 @@ class Aligned(Dataset):
             raise DatasetError(f"{self.root}: {row.id!r} has no labels; run musicnet align again with the format csv")
         return self.root / row.labels
 
-    def _recording(self, row: Row, split: Split) -> Recording:
+    def _metadata(self, row: Row) -> dict[str, str]:
         labels = self._labels(row)
-        metadata = {name: getattr(row, name) for name in _METADATA if getattr(row, name)}
         try:  # so that records are built anew where the labels have changed
-            metadata["labels_sha256"] = hashlib.sha256(labels.read_bytes()).hexdigest()[:16]
+            digest = hashlib.sha256(labels.read_bytes()).hexdigest()[:16]
         except OSError as error:
             raise DatasetError(f"{labels}: cannot be read ({error.strerror}); run musicnet align again") from error
-        return Recording(row.id, split, _work(row), metadata)
+        return {name: getattr(row, name) for name in _METADATA if getattr(row, name)} | {"labels_sha256": digest}
 
     def _held_out_reason(self, row: Row) -> str | None:
         title = " ".join(filter(None, (row.work, row.composition)))
@@ -109,28 +111,32 @@ class Aligned(Dataset):
             return works.normalise(row.ensemble) in ("solo piano", "piano", "piano solo", "solo harpsichord")
         try:
             programs = scores.read_musicnet_csv(self._labels(row)).instrument
-        except MusicNetError:  # told where it is loaded; until then it may be
+        except ScoreError:  # told where it is loaded; until then it may be
             return True
         return bool(np.isin(programs, [UNKNOWN, *_KEYBOARDS]).all())
 
 
-def _work(row: Row) -> str:
-    """One name for all recordings of one work."""
-    if row.work:
-        return row.work
-    return works.work_name(row.composer, row.composition) if row.composition else f"score {Path(row.score).name}"
+def _work_names(rows: list[Row]) -> dict[str, str]:
+    """Id → one name for all recordings of a work, the same wherever the files lie."""
+    first: dict[str, str] = {}
+    names = {}
+    for row in rows:
+        by_score = first.setdefault(row.score, row.id)
+        composition = works.work_name(row.composer, row.composition) if row.composition else ""
+        names[row.id] = row.work or composition or f"score of {by_score}"
+    return names
 
 
-def _given_splits(rows: list[Row]) -> dict[str, Split]:
+def _given_splits(rows: list[Row], names: dict[str, str]) -> dict[str, Split]:
     """Work → the split that the manifest gives to any recording of it. Raises DatasetError where it gives two."""
     given: dict[str, Row] = {}
     for row in rows:
         if row.split:
-            first = given.setdefault(_work(row), row)
+            first = given.setdefault(names[row.id], row)
             if first.split != row.split:
                 raise DatasetError(
                     f"manifest: {first.id!r} is {first.split} and {row.id!r} {row.split}, but both are recordings"
-                    f" of {_work(row)!r}; give one split to a work"
+                    f" of {names[row.id]!r}; give one split to a work"
                 )
     return {work: cast(Split, row.split) for work, row in given.items()}
 
