@@ -17,6 +17,10 @@ GRACE = Fraction(1, 8)
 """Quarter notes that a grace note takes."""
 
 _STEPS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
+_ALTERS = {
+    **{"sharp": "1", "natural-sharp": "1", "double-sharp": "2", "sharp-sharp": "2"},
+    **{"flat": "-1", "natural-flat": "-1", "flat-flat": "-2", "double-flat": "-2"},
+}
 _BEAT_UNITS = {
     **{"breve": Fraction(8), "whole": Fraction(4), "half": Fraction(2), "quarter": Fraction(1)},
     **{"eighth": Fraction(1, 2), "16th": Fraction(1, 4), "32nd": Fraction(1, 8)},
@@ -167,7 +171,7 @@ class PartReader:
             return
         ties = {tie.get("type") for tie in element.findall("tie") or element.findall("notations/tied")}
         starts, stops = ("start" in ties, "stop" in ties) if not grace else (False, False)
-        note = WrittenNote(start, length, self._pitch(pitch, element.findtext("staff")), program, starts, stops)
+        note = WrittenNote(start, length, self._pitch(pitch, element), program, starts, stops)
         self._measure.notes.append(note)
         if grace:
             place = self._graces[-1][1] if chord and self._graces else len({g for _, g in self._graces})
@@ -187,13 +191,16 @@ class PartReader:
         instrument = element.find("instrument")
         return self._default if instrument is None else self._programs.get(instrument.get("id", ""), self._default)
 
-    def _pitch(self, element: Element, staff: str | None) -> int:
+    def _pitch(self, element: Element, note: Element) -> int:
         step, octave = element.findtext("step", "").strip(), element.findtext("octave")
         if step not in _STEPS:
             raise self._error(f"step is {step[:10]!r}; it must be one of A–G")
         written = _STEPS[step] + 12 * (self._number_in(octave, "octave") + 1)
-        written += self._number_in(element.findtext("alter", "0"), "alter")
-        pitch = round(written) + self._transposition.get(staff, self._transposition.get(None, 0))
+        # Some files print an accidental and do not alter the pitch; what is printed is what is played.
+        printed = _ALTERS.get(note.findtext("accidental", "").strip(), "0")
+        written += self._number_in(element.findtext("alter", printed), "alter")
+        concert = self._transposition.get(None, 0)
+        pitch = round(written) + self._transposition.get(note.findtext("staff"), concert)
         if not 0 <= pitch <= 127:
             raise self._error(f"{step}{octave} sounds as MIDI number {pitch}, outside 0–127")
         return pitch
