@@ -19,13 +19,15 @@ from musicnet_tf.scores.tempo import TempoMap
 DEFAULT_VELOCITY = 80
 """Written where the velocity is unknown, for MIDI cannot leave it out."""
 
+MAX_TICKS = int(pretty_midi.pretty_midi.MAX_TICK)
+"""From the beginning to the last event: pretty_midi holds the time of each."""
+
 _TICKS_PER_SECOND = 1000
 _TEMPO = 120.0
 _SUSTAIN = 64
 _DRUMS = 9
 _MICROSECONDS = 500_000
 """A quarter note at 120 a minute, which MIDI takes where it is told none."""
-_MAX_TICKS = 2**28
 _MIN_MEASURE = 1 / 16
 _log = logging.getLogger(__name__)
 
@@ -59,11 +61,15 @@ def read_midi_score(path: str | Path, *, constant_tempo: bool = False) -> Score:
         what = "0 ticks" if resolution == 0 else "SMPTE frames"
         raise ScoreError(f"{path}: its division is {what} and not ticks a quarter note; export the score again")
     events = [(tick / resolution, message) for tick, message in _meta(raw)]
-    last = max((sum(message.time for message in track) for track in raw.tracks), default=0)
-    if last > _MAX_TICKS:
-        raise ScoreError(f"{path}: its last event is {last} ticks from the beginning; the file is damaged")
     tempi = [(beat, 6e7 / m.tempo if m.tempo else np.inf) for beat, m in events if m.type == "set_tempo"]
     tempo_map = TempoMap([] if constant_tempo else tempi, path)
+    last = max((sum(message.time for message in track) for track in raw.tracks), default=0)
+    if last >= MAX_TICKS:
+        hours = float(tempo_map.seconds(np.array(last / resolution))) / 3600
+        raise ScoreError(
+            f"{path}: ends after {last} ticks ({hours:.1f} hours); no more than {MAX_TICKS} can be read: cut the"
+            " score, or export it with fewer ticks a quarter note"
+        )
     for track in raw.tracks:  # at one tempo, pretty_midi's seconds are ticks
         track[:] = [m.copy(tempo=_MICROSECONDS) if m.type == "set_tempo" else m for m in track]
     notes = _notes(path, *_interpret(path, raw), sustain=False)
