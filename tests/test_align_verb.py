@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import types
 from collections.abc import Callable
@@ -191,6 +192,16 @@ def test_the_recording_is_never_written_over(musicnet, asked: list, pair, tmp_pa
     assert outcome.status == 1 and "song.flac: is an input" in outcome.stderr
     assert song.read_bytes() == before
     assert musicnet("align", song, pair[1], f"--output_dir={tmp_path}", "--formats=csv,json").status == 0
+
+
+@pytest.mark.parametrize("stem", [b"pr\xc3\xa9lude no. 1", b"caf\xe9 $5", b"-x"])
+def test_any_file_name_will_do(musicnet, asked: list, pair, tmp_path: Path, stem: bytes) -> None:
+    song = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + stem + b".wav"))
+    pair[0].rename(song)
+    outcome = musicnet("align", f"--output_dir={tmp_path / 'out'}", "--", song, pair[1])
+    assert (outcome.status, outcome.stderr) == (0, "")
+    assert sum(os.fsencode(name).startswith(stem + b".") for name in names(tmp_path / "out")) == 5
+    outcome.stdout.encode()  # any terminal can show it
 
 
 def test_a_manifest_is_a_job_with_the_same_settings(musicnet, monkeypatch, tmp_path: Path) -> None:

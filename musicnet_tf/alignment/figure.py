@@ -21,7 +21,7 @@ from musicnet_tf.events import Notes, Score
 _MAX_CELLS = 750  # of the heat map either way: more than its pixels
 _MAX_POINTS = 4000
 _OVERVIEW_RATE = 5.0
-_SMOOTHED_FRAMES = 9
+_SMOOTHED_FRAMES, _SMOOTHED_SHARE = 9, 1 / 60
 _CHUNK_FRAMES = 1024
 _STRETCH_SECONDS = 8.0
 _SPECTRUM_SECONDS = 0.1
@@ -105,14 +105,14 @@ def written_path(found: Alignment) -> list[np.ndarray]:
 
 
 def _contrasted(chroma: np.ndarray) -> np.ndarray:
-    """What sets each second apart: shares of the pitch classes against their mean over the piece, smoothed.
+    """What sets each moment apart: shares of the pitch classes against their mean over the piece, smoothed.
 
-    Without it all of a piece in one key looks alike.
+    Without it all of a piece in one key looks alike, and the valley of the path is thinner than a line.
     """
     shares = np.sqrt(chroma / np.maximum(chroma.sum(axis=1, keepdims=True), 1e-9))
-    taper = np.hanning(_SMOOTHED_FRAMES + 2)[1:-1]
-    smoothed = np.apply_along_axis(np.convolve, 0, shares - shares.mean(axis=0), taper)
-    return smoothed[_SMOOTHED_FRAMES // 2 :][: len(chroma)].astype(np.float32)
+    width = max(_SMOOTHED_FRAMES, round(_SMOOTHED_SHARE * len(chroma)))
+    smoothed = np.apply_along_axis(np.convolve, 0, shares - shares.mean(axis=0), np.hanning(width + 2)[1:-1])
+    return smoothed[width // 2 :][: len(chroma)].astype(np.float32)
 
 
 def _sounding_chroma(audio: np.ndarray, sample_rate: int, hop: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -86,7 +87,7 @@ def write(
     try:
         with (
             files.atomic(path) as part,
-            soundfile.SoundFile(part, "w", sample_rate, channels, "PCM_16", format="FLAC") as sound,
+            soundfile.SoundFile(os.fsencode(part), "w", sample_rate, channels, "PCM_16", format="FLAC") as sound,
         ):
             for start in range(0, len(mix), _WRITE_BLOCK):
                 sound.write(quantise(mix[start : start + _WRITE_BLOCK]))

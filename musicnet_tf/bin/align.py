@@ -18,6 +18,7 @@ OUT/report.html and the others go on; a second run skips what is done.
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -69,7 +70,8 @@ def _align_pair(audio_path: Path, score_path: Path, settings: Settings, formats:
     sound = audio.load(audio_path)
     folder = files.make_folder(_OUTPUT_DIR.value)
     found = aligner.align(sound, sample_rate, score, settings)
-    found = dataclasses.replace(found, details={"audio": audio_path.name, "score": score_path.name, **found.details})
+    told = {"audio": _printable(audio_path.name), "score": _printable(score_path.name)}
+    found = dataclasses.replace(found, details={**told, **found.details})
     written = output.write(
         found,
         folder,
@@ -78,11 +80,12 @@ def _align_pair(audio_path: Path, score_path: Path, settings: Settings, formats:
         sample_rate=sample_rate,
         score=score,
         formats=formats,
+        title=_printable(audio_path.stem),
         voice=cast(Voice, _SONIFY.value),
         soundfont=settings.soundfont,
         keep_rejected=_KEEP_REJECTED.value,
     )
-    _report(audio_path.stem, found, written)
+    _report(_printable(audio_path.stem), found, written)
     if found.accepted:
         return 0
     why = next(finding.message for finding in found.findings if finding.rejects)
@@ -97,7 +100,7 @@ def _report(name: str, found: Alignment, written: Sequence[Path]) -> None:
     print(f"{name}: {len(found.notes)} labels in {length} of audio, confidence {found.confidence:.2f}")
     for finding in found.findings:
         print(f"  {'REJECTED: ' if finding.rejects else ''}{finding.message}")
-    print(f"  wrote {', '.join(map(str, written))}")
+    print(f"  wrote {_printable(', '.join(map(str, written)))}")
 
 
 def _align_manifest(manifest: Path, settings: Settings, formats: Sequence[str]) -> int:
@@ -122,6 +125,11 @@ def _align_manifest(manifest: Path, settings: Settings, formats: Sequence[str]) 
     told = ", ".join(f"{number} {what}" for what, number in counts.items() if number or what == "accepted")
     print(f"{told}; outputs and report.html in {_OUTPUT_DIR.value}")
     return 1 if _STRICT.value and counts["accepted"] < len(report.rows) else 0
+
+
+def _printable(name: str) -> str:
+    """A file name that need not be UTF-8, as text that is."""
+    return os.fsencode(name).decode("utf-8", "replace")
 
 
 def _quoted(text: str) -> str:
