@@ -181,7 +181,7 @@ def _rootfile(path: str | Path, archive: zipfile.ZipFile) -> str:
             root = defusedxml.ElementTree.fromstring(container, forbid_entities=True, forbid_external=True)
         except (DefusedXmlException, ParseError, ValueError, LookupError) as error:
             raise ScoreError(f"{path}: META-INF/container.xml is not readable ({error}); export it again") from error
-        for rootfile in root.iter("{*}rootfile"):
+        for rootfile in root.iterfind(".//{*}rootfile"):
             if rootfile.get("full-path"):
                 return str(rootfile.get("full-path"))
     suffixes = (".xml", ".musicxml")

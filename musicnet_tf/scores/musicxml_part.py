@@ -84,13 +84,13 @@ class PartReader:
 
     def __init__(self, source: object, told: Element, music: list[tuple[str, Element]]) -> None:
         self._source, self._music = source, music
+        self._measure = Measure("")
         self._name: str = told.findtext("part-name") or told.get("id") or ""
         self._programs = self._read_programs(told)
         self._default = next(iter(self._programs.values()), program_of(self._name))
         self._divisions = Fraction(1)
         self._nominal = Fraction(4)
         self._transposition: dict[str | None, int] = {}
-        self._measure = Measure("")
         self.dropped = 0
 
     def read(self) -> list[Measure]:
