@@ -30,12 +30,15 @@ VERDICTS: tuple[Verdict, ...] = ("aligned", "misaligned", "undecided")
 _NULL_QUANTILES = (0.5, 0.7, 0.8, 0.87, 0.92, 0.95, 0.97, 0.983, 0.99, 0.995)
 _TYPICAL = np.array([0.036, 0.017, 0.017, 0.020, 0.027, 0.035, 0.051, 0.064, 0.071, 0.096, 0.566])
 """Share of true onsets between those quantiles: mean over 12 MAPS pieces and two Bach10 chorales."""
-_TYPICAL_WEIGHT = 5.0  # labels that this knowledge counts as much as
+_TYPICAL_LABELS, _TYPICAL_SHARE = 5.0, 0.05
+"""What this knowledge counts: so many labels and this share of those at hand. Without it, labels of another piece,
+which show chance alone, would pass for labels of masked notes."""
 _CONTEXT_WEIGHT = 50.0  # windows
 _RELATED = (5, 7, 12, 19, 24, 28, 31)  # semitones between pitches whose harmonics meet
 _MAX_EXPLAINED = 0.5
 _DECISIVE_FOR, _DECISIVE_AGAINST = 3.0, 0.1
 _MODE_BIN = 0.01
+_STARTS = (0.05, 0.7)
 _ITERATIONS, _CONVERGED = 300, 1e-6
 
 
@@ -46,7 +49,8 @@ class CheckSettings(pydantic.BaseModel):
         tolerance: seconds by which an onset may lie off its label.
         reach: seconds around a label in which its note is looked for.
         chance_reach: seconds around a label from which the evidence that chance gives is learnt.
-        offset_reach: seconds of systematic offset that are looked for; 0 holds labels to their own times.
+        offset_reach: seconds of systematic offset that are looked for.
+        remove_offset: judge the labels after moving them all by the systematic offset.
     """
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
@@ -54,7 +58,8 @@ class CheckSettings(pydantic.BaseModel):
     tolerance: float = pydantic.Field(0.05, ge=0.02, le=0.3)
     reach: float = pydantic.Field(0.6, gt=0, le=5)
     chance_reach: float = pydantic.Field(2.0, gt=0, le=20)
-    offset_reach: float = pydantic.Field(0.4, ge=0, le=2)
+    offset_reach: float = pydantic.Field(0.4, ge=0.05, le=2)
+    remove_offset: bool = True
 
     @pydantic.model_validator(mode="after")
     def _nested(self) -> CheckSettings:
@@ -69,7 +74,8 @@ class Judged:
 
     Attributes:
         notes: the labels.
-        offset: seconds by which the sound comes later than the labels altogether; what follows is relative to it.
+        offset: seconds by which all labels were moved before they were judged, positive where the sound comes
+            later than they say; what follows is relative to it. 0.0 without `remove_offset`.
         share: estimated share of misaligned labels.
         probability: that a label is misaligned, float64 `(n,)`. Their mean over any part of the labels estimates
             the share in that part. NaN where nothing can be told: pitches off the piano, and notes repeated
@@ -102,8 +108,9 @@ def judge(peaks: Peaks, notes: Notes, duration: float, settings: CheckSettings |
     settings = settings or CheckSettings()
     if not len(notes):
         raise ScoreError("no labels to check: give a label file with at least one note")
-    offset = systematic_offset(peaks, notes, settings.offset_reach) if settings.offset_reach else 0.0
-    windows = _look(peaks, notes, offset, duration, settings)
+    heard = systematic_offset(peaks, notes, settings.offset_reach)
+    offset = heard if settings.remove_offset else 0.0
+    windows = _look(peaks, notes, offset, heard, duration, settings)
     known = windows.decidable
     outside = notes.onset + offset > duration + settings.tolerance
     probability = np.where(outside, 1.0, np.nan)
@@ -155,7 +162,9 @@ class _Windows(NamedTuple):
     decidable: np.ndarray  # (n,)
 
 
-def _look(peaks: Peaks, notes: Notes, offset: float, duration: float, settings: CheckSettings) -> _Windows:
+def _look(
+    peaks: Peaks, notes: Notes, offset: float, heard: float, duration: float, settings: CheckSettings
+) -> _Windows:
     width = 2 * settings.tolerance
     reach, far = (round(seconds / width) for seconds in (settings.reach, settings.chance_reach))
     steps = np.arange(-far, far + 1)
@@ -165,7 +174,8 @@ def _look(peaks: Peaks, notes: Notes, offset: float, duration: float, settings: 
     explained = _same_pitch(notes, centre, settings.tolerance + 0.05)
     explained |= (centre + offset < 0) | (centre + offset > duration)
     context = _context(notes, centre, settings.tolerance)
-    by_chance = (np.abs(steps) >= 2) & ~explained
+    near_heard = np.abs(steps * width + offset - heard) < 1.5 * width  # onsets of most labels, if they are all off
+    by_chance = (np.abs(steps) >= 2) & ~near_heard & ~explained
     seen = strength[by_chance] if by_chance.any() else np.zeros(1)
     bins = np.searchsorted(np.quantile(seen, _NULL_QUANTILES), strength)
     chance = _chance(bins[by_chance], context[by_chance])
@@ -237,18 +247,23 @@ def _chance(bins: np.ndarray, context: np.ndarray) -> np.ndarray:
 class _Fit(NamedTuple):
     probability: np.ndarray  # (k,) of displacement, of the labels that were fitted
     ratio: np.ndarray  # (contexts, bins) likelihood of a true onset against chance
+    likelihood: float  # logarithm, with the prior of what true onsets show
 
 
 def _fit(windows: _Windows, chosen: np.ndarray) -> _Fit:
-    """Expectation-maximisation over the chosen labels."""
+    """The likelier of what expectation-maximisation climbs to from few and from many misaligned labels."""
+    return max((_climb(windows, chosen, share) for share in _STARTS), key=lambda fit: fit.likelihood)
+
+
+def _climb(windows: _Windows, chosen: np.ndarray, share: float) -> _Fit:
     bins, context, explained = (column[chosen] for column in (windows.bin, windows.context, windows.explained))
     middle, size = bins.shape[1] // 2, windows.chance.shape[1]
     around = np.delete(np.arange(bins.shape[1]), middle)
-    share = 0.05
-    counts = np.bincount(bins[:, middle], minlength=size).astype(float)
+    counts = len(bins) * _TYPICAL  # and not what the labels show: most of them may be wrong
+    prior = (_TYPICAL_LABELS + _TYPICAL_SHARE * len(bins)) * _TYPICAL
     for _ in range(_ITERATIONS):
-        onset = counts + _TYPICAL_WEIGHT * _TYPICAL
-        ratio = np.maximum(onset / onset.sum() / windows.chance, 1e-3)
+        onset = (counts + prior) / (counts + prior).sum()
+        ratio = np.maximum(onset / windows.chance, 1e-3)
         here = ratio[context[:, middle], bins[:, middle]]
         elsewhere = np.where(explained, 1.0, ratio[context, bins])[:, around] / len(around)
         total = (1 - share) * here + share * elsewhere.sum(axis=1)
@@ -259,7 +274,7 @@ def _fit(windows: _Windows, chosen: np.ndarray) -> _Fit:
         before, share = share, float(probability.mean()) if len(probability) else 0.0
         if abs(share - before) < _CONVERGED:
             break
-    return _Fit(probability, ratio)
+    return _Fit(probability, ratio, float(np.log(total).sum() + prior @ np.log(onset)))
 
 
 def _decide(windows: _Windows, fit: _Fit, chosen: np.ndarray, verdict: np.ndarray, displacement: np.ndarray) -> None:

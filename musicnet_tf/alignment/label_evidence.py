@@ -16,7 +16,6 @@ import numpy as np
 
 from musicnet_tf import audio as sounds
 from musicnet_tf.errors import AudioError
-from musicnet_tf.events import Notes
 from musicnet_tf.timebase import FrameClock
 
 CLOCK = FrameClock(16000, 128)
@@ -35,6 +34,7 @@ _ITERATIONS = 30
 _BLOCK_FRAMES = 4096
 _LEAST_STRENGTH = 0.05  # of a pitch's average: less is no peak
 _SILENCE = 1e-5
+_SIDE_LOBE = 10 ** (-30 / 20)  # of a Hann window, about: less may be but the side lobe of another tone
 
 
 class Peaks(NamedTuple):
@@ -77,22 +77,25 @@ def onset_peaks(audio: np.ndarray, sample_rate: int) -> Peaks:
     return Peaks(time, pitch + LOWEST, here)
 
 
-def has_fundamental(audio: np.ndarray, sample_rate: int, notes: Notes, seconds: float = 0.1) -> np.ndarray:
-    """Whether the spectrum of each note's first 0.1 s peaks at its fundamental, bool `(len(notes),)`.
+def has_fundamental(
+    audio: np.ndarray, sample_rate: int, onset: np.ndarray, pitch: np.ndarray, seconds: float = 0.1
+) -> np.ndarray:
+    """Whether the spectrum of the 0.1 s from each onset (in seconds) on peaks at the fundamental, bool `(n,)`.
 
-    A peak is a maximum within half a semitone (or within the half width of the window's main lobe, which is more for
-    low notes) that stands 6 dB above the median of the octave around it. What begins outside the sound has none.
+    A peak is a maximum within half a semitone (or within the half width of the window's main lobe, which is more
+    for low notes) that stands 6 dB above the median of the octave around it and no more than 30 dB below the
+    strongest. What is not wholly in the sound has none.
     """
     length = round(seconds * sample_rate)
     window = np.hanning(length + 2)[1:-1]
     size = 8 * (1 << (length - 1).bit_length())
     hertz = np.fft.rfftfreq(size, 1 / sample_rate)
-    found = np.zeros(len(notes), bool)
-    for index, (onset, pitch) in enumerate(zip(notes.onset.tolist(), notes.pitch.tolist(), strict=True)):
-        start = round(onset * sample_rate)
+    found = np.zeros(len(onset), bool)
+    for index, (time, note) in enumerate(zip(onset.tolist(), pitch.tolist(), strict=True)):
+        start = round(time * sample_rate)
         if 0 <= start <= len(audio) - length:
             magnitude = np.abs(np.fft.rfft(audio[start : start + length] * window, size))
-            found[index] = _peaks_at(magnitude, hertz, 440.0 * 2.0 ** ((pitch - 69) / 12), 2.0 / seconds)
+            found[index] = _peaks_at(magnitude, hertz, 440.0 * 2.0 ** ((note - 69) / 12), 2.0 / seconds)
     return found
 
 
@@ -104,7 +107,8 @@ def _peaks_at(magnitude: np.ndarray, hertz: np.ndarray, fundamental: float, half
         return False
     top = first + int(np.argmax(magnitude[first:after]))
     is_maximum = magnitude[top] >= max(magnitude[top - 1], magnitude[top + 1])
-    return bool(is_maximum and magnitude[top] > 2 * np.median(magnitude[low:high]))
+    floor = max(2 * np.median(magnitude[low:high]), _SIDE_LOBE * magnitude.max())
+    return bool(is_maximum and magnitude[top] > floor)
 
 
 def _strength(audio: np.ndarray) -> np.ndarray:
