@@ -121,7 +121,7 @@ def check_matching(root: Path) -> Check:
     for path in sorted((root / "match").glob("*.match")):
         notes, played = read_match(path)
         known = np.isfinite(played)
-        plain = notes.offset - notes.onset != _GRACE_SECONDS
+        plain = notes.end_beat > 0
         on_beat = known & plain & (np.abs(notes.start_beat - np.round(notes.start_beat)) < _EPSILON)
         written = np.unique(notes.onset[on_beat])
         beats = np.array([played[on_beat & (notes.onset == second)].mean() for second in written])
