@@ -200,9 +200,13 @@ def run(entry: truth.Entry, cache: Path, change_index: int | None) -> Result | N
 def show(result: Result) -> None:
     """One line, and one for each jump."""
     found, change = result.found, result.change
-    told = "clean" if change is None else (
-        f"{'left out' if change.jump[1] > change.jump[0] else 'added'} {change.jump[0]:.1f}->{change.jump[1]:.1f}"
-        f" ({'written' if change.written else 'made'})"
+    told = (
+        "clean"
+        if change is None
+        else (
+            f"{'left out' if change.jump[1] > change.jump[0] else 'added'} {change.jump[0]:.1f}->{change.jump[1]:.1f}"
+            f" ({'written' if change.written else 'made'})"
+        )
     )
     print(
         f"{'ok ' if result.right else 'BAD'} {result.name}: {told}; cost {found.cost / found.random_cost:.2f} of random,"
@@ -211,7 +215,9 @@ def show(result: Result) -> None:
         flush=True,
     )
     for jump in found.jumps:
-        print(f"      {jump.kind} {jump.start:.1f}->{jump.stop:.1f} at {jump.time:.1f} gain {jump.gain:.1f}", flush=True)
+        print(
+            f"      {jump.kind} {jump.start:.1f}->{jump.stop:.1f} at {jump.time:.1f} gain {jump.gain:.1f}", flush=True
+        )
 
 
 def main(argv: list[str]) -> None:

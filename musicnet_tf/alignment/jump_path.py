@@ -12,7 +12,6 @@ import numpy as np
 
 _STEPS = 4  # a frame of the recording moves the score by 0, 1, 2 or 3 frames
 _ENTER, _JUMP = 4, 5  # back pointers beside the four steps
-MAX_MARKED = 255 - _JUMP
 _BLOCK = 512  # rows of the cost matrix held at a time
 
 
@@ -27,10 +26,10 @@ class Rules:
         background: of a frame of the recording before the first or after the last note of the score.
         source: of jumping away after each frame, float64 `(n,)`.
         targets: frames that may be jumped to, ascending int64 `(t,)`.
-        target: of arriving there, float64 `(t,)`.
+        target: of arriving there from anywhere, float64 `(t,)`.
         shortest: frames; a jump from frame to frame over less is none.
-        marked: single jumps allowed besides, at most `MAX_MARKED`, int64 `(k, 2)`: last frame before, first frame
-            after.
+        marked: single jumps allowed besides, int64 `(k, 2)`: last frame before, first frame after, which is one
+            of `targets`.
         marked_price: of each, float64 `(k,)`.
     """
 
@@ -115,7 +114,7 @@ def find_path(recording: np.ndarray, score: np.ndarray, rules: Rules, scale: flo
     ending = state + rules.leave
     last = int(np.argmin(ending))
     total = min(float(ending[last]), float(edge[1]))
-    frames = _trace(back, came_from, left_from, -2 if edge[1] < ending[last] else last, rules.targets, rules.marked)
+    frames = _trace(back, came_from, left_from, -2 if edge[1] < ending[last] else last, rules.targets)
     return _summarise(recording, score, frames, rules, scale, total)
 
 
@@ -187,6 +186,8 @@ def _forward(
                 above[s] = s if old[s] + source[s] < old[above[s + 1]] + source[above[s + 1]] else above[s + 1]
             for t in range(len(targets)):
                 s = targets[t]
+                if target[t] == np.inf:
+                    continue
                 for side in range(2):
                     if side == 0 and s - 1 - shortest >= 0:
                         f = below[s - 1 - shortest]
@@ -203,7 +204,8 @@ def _forward(
             f, s = marked[k, 0], marked[k, 1]
             if old[f] + marked_price[k] < state[s]:
                 state[s] = old[f] + marked_price[k]
-                back[i, s] = _JUMP + 1 + k
+                back[i, s] = _JUMP
+                came_from[i, np.searchsorted(targets, s)] = f
         for s in range(n):
             state[s] += costs[i, s]
         edge[0] += background
@@ -211,7 +213,7 @@ def _forward(
 
 
 @numba.njit(cache=True)
-def _trace(back, came_from, left_from, last, targets, marked):  # type: ignore[no-untyped-def]
+def _trace(back, came_from, left_from, last, targets):  # type: ignore[no-untyped-def]
     """The path back from its end."""
     m = len(back)
     frames = np.empty(m, np.int64)
@@ -226,8 +228,6 @@ def _trace(back, came_from, left_from, last, targets, marked):  # type: ignore[n
                 s -= move
             elif move == _ENTER:
                 s = -1
-            elif move == _JUMP:
-                s = came_from[i, np.searchsorted(targets, s)]
             else:
-                s = marked[move - _JUMP - 1, 0]
+                s = came_from[i, np.searchsorted(targets, s)]
     return frames

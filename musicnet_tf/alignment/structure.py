@@ -39,12 +39,12 @@ class Prices:
         step: of a frame that moves the score by 0, 1, 2 or 3 frames, by the second.
     """
 
-    jump: float = 4.0
-    marked: float = 1.5
-    off_bar: float = 1.0
-    edge: float = 8.0
+    jump: float = 2.5
+    marked: float = 0.8
+    off_bar: float = 0.5
+    edge: float = 5.0
     background: float = 0.7
-    step: tuple[float, float, float, float] = (0.06, 0.0, 0.06, 0.2)
+    step: tuple[float, float, float, float] = (0.1, 0.0, 0.1, 0.6)
 
 
 class Jump(NamedTuple):
@@ -190,7 +190,9 @@ class _Search:
     TEMPI = (0.5, 0.7, 1.0, 1.4, 2.0)
     EDGE_SECONDS = 1.5
     SAME_BAR_SECONDS = 0.6
-    EQUAL_COST = 0.3  # in seconds of unrelated music
+    NEIGHBOURS = 2  # bars
+    UNMARKED = 1.0
+    LATER = 0.1  # price of jumping ahead a second of the score earlier than one could
 
     def __init__(self, recording, score, frame_rate, barlines, marked, prices):  # type: ignore[no-untyped-def]
         self.recording, self.score, self.frame_rate = recording, score, frame_rate
@@ -240,21 +242,22 @@ class _Search:
         source = np.full(n, prices.off_bar * rate if self.has_barlines else 0.0)
         for shift in (-2, -1, 0):
             source[np.clip(targets + shift, 0, n - 1)] = 0.0
-        marked = np.stack([frames(self.marked[:, 0]) - 1, frames(self.marked[:, 1])], axis=1)
         shortest = max(4, round(self.SHORTEST_SECONDS * rate))
-        marked = marked[(marked[:, 0] >= 0) & (np.abs(marked[:, 1] - marked[:, 0] - 1) >= 4)][: jump_path.MAX_MARKED]
+        marked = self._jump_frames(self.marked, tempo, rate, n)
+        marked = marked[np.abs(marked[:, 1] - marked[:, 0] - 1) >= 4]
         seconds = np.arange(n) / to_frame
         enter = np.where(seconds <= self.EDGE_SECONDS, 0.0, np.inf)
         enter[targets] = np.minimum(enter[targets], prices.edge * rate)
         leave = np.where(seconds >= self.duration - 2 * self.EDGE_SECONDS, 0.0, prices.edge * rate)
+        everywhere = np.union1d(targets, marked[:, 1])
         return jump_path.Rules(
             step=np.array(prices.step),
             enter=enter,
             leave=leave,
             background=prices.background,
             source=source,
-            targets=targets,
-            target=np.full(len(targets), prices.jump * rate),
+            targets=everywhere,
+            target=np.where(np.isin(everywhere, targets), prices.jump * rate, np.inf),
             shortest=shortest,
             marked=marked,
             marked_price=np.full(len(marked), prices.marked * rate),
@@ -263,13 +266,15 @@ class _Search:
     def _structure(self, path, played, rules, tempo):  # type: ignore[no-untyped-def]
         rate = self.frame_rate
         seconds = tempo / rate
+        places: dict[int, tuple[float, float]] = {}
+        if len(path.jumps):
+            path, places = self._settle(path, played, rules, tempo)
         rows = np.flatnonzero(path.played)
-        places = [self._place(path, tempo, row) for row in path.jumps]
         gains = self._gains(path, played, rules)
         jumps = []
-        for (start, stop, row, marked), gain in zip(places, gains, strict=True):
-            kind = self._kind(start, stop)
-            jumps.append(Jump(kind, start, stop, row / rate, gain / rate, marked))
+        for (row, (start, stop)), gain in zip(places.items(), gains, strict=True):
+            marked = self._is_marked(start, stop)
+            jumps.append(Jump(self._kind(start, stop), start, stop, row / rate, gain / rate, marked))
         begin = path.frames[rows[0]] * seconds if len(rows) else 0.0
         end = path.frames[rows[-1]] * seconds if len(rows) else self.duration
         begin = 0.0 if begin <= self.EDGE_SECONDS else begin
@@ -288,43 +293,41 @@ class _Search:
             np.stack([rows / rate, path.frames[rows] * seconds], axis=1),
         )
 
-    def _place(self, path, tempo, row):  # type: ignore[no-untyped-def]
-        """The jump's ends at bar lines, at the cheapest of them: start, stop, frame of the recording, marked.
+    def _settle(self, path, played, rules, tempo):  # type: ignore[no-untyped-def]
+        """The path with its jumps from bar line to bar line, and where they lead: `{row: (start, stop)}`.
 
         Music that the score writes twice can be left at any bar of its first time for the same bar of its
-        second: costs are equal. What a page would say is the last such place, for a jump ahead.
+        second: costs are equal. What a page would say is the last such place, so that is made a little cheaper.
         """
-        seconds = tempo / self.frame_rate
-        start = self._bar((path.frames[row - 1] + 1) * seconds)
-        stop = self._bar(path.frames[row] * seconds)
-        shift = stop - start
-        others = [0, *(j for j in path.jumps if j != row), len(path.frames)]
-        rows = np.arange(max(j for j in others if j < row), min(j for j in others if j > row))
-        rows = rows[path.played[rows]]
-        early = path.frames[rows] * seconds - np.where(rows < row, 0.0, shift)
-        inside = (early >= 0) & (early <= self.duration) & (early + shift >= 0) & (early + shift <= self.duration)
-        rows, early = rows[inside], early[inside]
-        sound = self.recording[rows]
-        near_early = np.einsum("md,md->m", sound, self._sample(early))
-        near_late = np.einsum("md,md->m", sound, self._sample(early + shift))
-        # What it costs to jump just before rows[k], so that the rows before it are early and the others late.
-        cost = np.concatenate([[0.0], np.cumsum(near_late - near_early)]) / self.scale / self.frame_rate
-        positions = np.concatenate([early, early[-1:] + seconds])
-        candidates = []
-        for bar in self.barlines:
-            at = int(np.argmin(np.abs(positions - bar)))
-            end = self._bar(bar + shift)
-            if abs(positions[at] - bar) < 3 * seconds and abs(end - bar - shift) < self.SAME_BAR_SECONDS:
-                candidates.append((float(cost[at]), float(bar), float(end), int(rows[min(at, len(rows) - 1)])))
-        if not candidates:
-            candidates = [(0.0, start, stop, int(row))]
-        cheapest = min(c[0] for c in candidates)
-        if shift > 0:
-            best = max((c for c in candidates if c[0] <= cheapest + self.EQUAL_COST), key=lambda c: c[1])
-        else:
-            best = min(candidates)
-        marked = any(np.abs(np.subtract(best[1:3], pair)).max() < self.SAME_BAR_SECONDS for pair in self.marked)
-        return best[1], best[2], best[3], marked
+        bars, rate, wanted = self.barlines, self.frame_rate, {}
+        for row in path.jumps:
+            start = self._bar((path.frames[row - 1] + 1) * tempo / rate)
+            stop = self._bar(path.frames[row] * tempo / rate)
+            reach = abs(stop - start)
+            nearest = np.searchsorted(bars, stop) + np.arange(-self.NEIGHBOURS, self.NEIGHBOURS + 1)
+            for there in bars[nearest[(nearest >= 0) & (nearest < len(bars))]]:
+                shift = there - start
+                for bar in bars[np.abs(bars - start) <= reach]:
+                    end = self._bar(bar + shift)
+                    if abs(end - bar - shift) < self.SAME_BAR_SECONDS and shift * (stop - start) > 0:
+                        early = start + reach - bar if shift > 0 else 0.0
+                        wanted[float(bar), end] = self.UNMARKED + self.LATER * early
+        wanted |= {(float(a), float(b)): 0.0 for a, b in self.marked}
+        ends = np.array(list(wanted)).reshape(-1, 2)
+        frames = self._jump_frames(ends, tempo, rate, len(played))
+        only = _only(_same_ends(rules, path), frames, np.array(list(wanted.values())) * rate)
+        path = jump_path.find_path(self.recording, played, only, self.scale)
+        names = {tuple(pair): tuple(end) for pair, end in zip(frames.tolist(), ends.tolist(), strict=True)}
+        return path, {int(row): names[int(path.frames[row - 1]), int(path.frames[row])] for row in path.jumps}
+
+    def _is_marked(self, start: float, stop: float) -> bool:
+        return bool((np.abs(self.marked - [start, stop]).max(axis=1) < self.SAME_BAR_SECONDS).any())
+
+    @staticmethod
+    def _jump_frames(ends: np.ndarray, tempo: float, rate: float, n: int) -> np.ndarray:
+        """Last frame before and first after each jump from second to second."""
+        first = np.clip(np.round(ends * rate / tempo), 0, n - 1).astype(np.int64)
+        return np.maximum(first - [1, 0], 0)
 
     def _bar(self, seconds: float) -> float:
         return float(self.barlines[np.argmin(np.abs(self.barlines - seconds))])
@@ -341,21 +344,10 @@ class _Search:
         if not len(path.jumps):
             return []
         found = np.stack([path.frames[path.jumps - 1], path.frames[path.jumps]], axis=1)
-        ends = path.frames[path.played][[0, -1]]
-        enter, leave = np.full((2, len(played)), np.inf)
-        enter[rules.enter == 0], leave[rules.leave == 0] = 0.0, 0.0
-        enter[ends[0]], leave[ends[1]] = 0.0, 0.0
+        rules = _same_ends(rules, path)
 
         def total(kept: np.ndarray) -> float:
-            only = dataclasses.replace(
-                rules,
-                enter=enter,
-                leave=leave,
-                targets=np.zeros(0, np.int64),
-                target=np.zeros(0),
-                marked=found[kept],
-                marked_price=np.zeros(len(kept)),
-            )
+            only = _only(rules, found[kept], np.zeros(len(kept)))
             return jump_path.find_path(self.recording, played, only, self.scale).total
 
         everything = np.arange(len(found))
@@ -385,6 +377,22 @@ class _Search:
         )
         path = jump_path.find_path(skipped, before, rules, jump_path.mean_cost(self.score, self.score))
         return "repeat_left_out" if path.costs.mean() < 0.25 else "passage_left_out"
+
+
+def _only(rules: jump_path.Rules, jumps: np.ndarray, price: np.ndarray) -> jump_path.Rules:
+    """The same rules, but for the jumps: these alone, last frame before and first after."""
+    targets = np.unique(jumps[:, 1])
+    return dataclasses.replace(
+        rules, targets=targets, target=np.full(len(targets), np.inf), marked=jumps, marked_price=price
+    )
+
+
+def _same_ends(rules: jump_path.Rules, path: jump_path.Path) -> jump_path.Rules:
+    """The same rules, but that the score begins and ends free of charge where it does on the path, and at its ends."""
+    first, last = path.frames[path.played][[0, -1]]
+    enter, leave = np.where(rules.enter == 0, 0.0, np.inf), np.where(rules.leave == 0, 0.0, np.inf)
+    enter[first] = leave[last] = 0.0
+    return dataclasses.replace(rules, enter=enter, leave=leave)
 
 
 def _slope(path: jump_path.Path) -> float:
