@@ -10,6 +10,7 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
+import pretty_midi
 import pytest
 import soundfile
 
@@ -114,6 +115,17 @@ def test_the_aligner_gets_sound_score_and_settings(align, asked: list, tmp_path:
     assert settings.soundfont == "it's: a font.sf2"
     assert names(tmp_path / "out") == ["the song.json"]
     assert output.read_summary(tmp_path / "out" / "the song.json")["settings"]["norm"] == "l2"
+
+
+def test_a_constant_tempo_is_asked_of_the_score(align, asked: list, pair) -> None:
+    midi = pretty_midi.PrettyMIDI(initial_tempo=60)
+    piano = pretty_midi.Instrument(0)
+    piano.notes = [pretty_midi.Note(80, 60 + k, float(k), k + 1.0) for k in range(4)]
+    midi.instruments.append(piano)
+    midi.write(str(pair[1]))
+    for flags, onset in (((), [0, 1, 2, 3]), (("--set=tempo=constant",), [0, 0.5, 1, 1.5])):
+        assert align("--formats=json", *flags).status == 0
+        np.testing.assert_allclose(asked[-1][2].notes.onset, onset, atol=1e-3)
 
 
 def test_a_rejected_pair_says_why_and_keeps_its_labels_apart(align, asked: list, tmp_path: Path) -> None:

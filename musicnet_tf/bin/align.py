@@ -65,7 +65,7 @@ def _align_pair(audio_path: Path, score_path: Path, settings: Settings, formats:
     from musicnet_tf.alignment.sonify import Voice
 
     output.check_place(_OUTPUT_DIR.value, audio_path.stem, formats, [audio_path, score_path])
-    score = scores.read_score(score_path)
+    score = scores.read_score(score_path, constant_tempo=settings.tempo == "constant")
     sample_rate = audio.probe(audio_path).sample_rate
     sound = audio.load(audio_path)
     folder = files.make_folder(_OUTPUT_DIR.value)
