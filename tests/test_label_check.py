@@ -261,18 +261,19 @@ def test_on_rendered_piano_the_injected_share_is_reported():
     soundfonts = synthesis.find_soundfonts()
     if not soundfonts:
         pytest.skip("no soundfont is installed")
-    estimates, truths = [], []
+    errors, clean = [], []
     for seed in range(4):
         notes = chorale(90.0, seed)
         velocity = np.random.default_rng(seed).integers(45, 100, len(notes))
         sound = synthesis.render(dataclasses.replace(notes, velocity=velocity), soundfonts[0], RATE, gain=0.3)
-        peaks = label_evidence.onset_peaks(sound, RATE)
-        for share in (0.0, 0.05):
-            labels, moved = shifted(notes, share, 0.2, seed)
-            estimates.append(judge(peaks, labels, len(sound) / RATE).share)
-            truths.append(np.mean(moved != 0))
-    assert np.mean(estimates[1::2]) == pytest.approx(np.mean(truths[1::2]), abs=0.005)
-    assert np.mean(estimates[::2]) < 0.005
+        peaks, duration = label_evidence.onset_peaks(sound, RATE), len(sound) / RATE
+        clean.append(judge(peaks, notes, duration).share)
+        for draw in range(6):
+            labels, moved = shifted(notes, 0.05, 0.2, seed + 100 * draw)
+            errors.append(judge(peaks, labels, duration).share - np.mean(moved != 0))
+    assert np.mean(errors) == pytest.approx(0, abs=0.005)
+    assert np.std(errors) < 0.01
+    assert np.mean(clean) < 0.005
 
 
 @pytest.mark.slow
