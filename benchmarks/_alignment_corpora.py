@@ -114,7 +114,7 @@ def check_matching(root: Path) -> Check:
     """The method by which the truth of ASAP is found, against the published matches of Vienna 4x22.
 
     Beats are the mean of what was played on each quarter note of the score, with a deviation of 20 ms, as of a
-    person who taps. Grace notes are left out: an alignment has little to go by there, and so has the method.
+    person who taps. Grace notes, which have no length in the score, are left out: beats tell little of them.
     """
     rng = np.random.default_rng(0)
     counts = np.zeros(3, np.int64)

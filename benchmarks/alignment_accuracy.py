@@ -33,7 +33,7 @@ from benchmarks import alignment_truth
 from benchmarks.alignment_truth import Pair
 from musicnet_tf import files
 from musicnet_tf.alignment.settings import Settings, load_settings
-from musicnet_tf.errors import ConfigError, MusicNetError
+from musicnet_tf.errors import MusicNetError
 
 SETS = ("asap", "vienna_four", "vienna", "bach10", "musicnet", "musicnet_scores", "maps", "development")
 
@@ -47,6 +47,7 @@ _SETS = flags.DEFINE_list(
     "sets", ["asap", "vienna_four", "bach10", "musicnet", "musicnet_scores", "maps"], f"Of {SETS}."
 )
 _PEERS = flags.DEFINE_bool("peers", False, "Measure librosa and synctoolbox too.")
+_ONLY = flags.DEFINE_list("only", [], "Names of ways in the table; the others are left out.")
 _SWEEP = flags.DEFINE_bool("sweep", False, "Vary the first config (paper_multiscale by default) as appendix B does.")
 _FRESH = flags.DEFINE_bool("fresh", False, "Compute again what the cache holds.")
 _JOBS = flags.DEFINE_integer("jobs", 1, "Pairs aligned at a time.", lower_bound=1)
@@ -119,6 +120,9 @@ def summary(error: np.ndarray) -> dict[str, float]:
     }
 
 
+TOLD = ("seconds", "accepted", "confidence", "findings", "extra", "hop_length", "error")
+"""What the table of pieces takes from a result as it is."""
+
 HEADER = (
     "| set | way | pieces | notes | > 50 ms | > 100 ms | median | 95% | mean of pieces > 50, > 100, median | refused |"
     " worst pieces, > 100 ms |\n|---|---|---|---|---|---|---|---|---|---|---|"
@@ -179,7 +183,7 @@ def report(name: str, pairs: list[Pair], way: ways.Way, cache: Path) -> list[dic
         error = errors(pair.truth, np.array(result["onsets"], np.float64))
         pieces[pair.id] = error
         known = float(np.isfinite(pair.truth).mean())
-        told = {key: result.get(key, "") for key in ("seconds", "accepted", "confidence", "findings", "extra", "error")}
+        told = {key: result.get(key, "") for key in TOLD}
         rows.append({"set": name, "way": way.name, "piece": pair.id, "known": known, **summary(error), **told})
     print(row(name, way.name, pieces, sum("error" in result for result in results)), flush=True)
     stale = sum(result["code"] != way.code() for result in results)
@@ -204,9 +208,9 @@ def main(argv: list[str]) -> int:
     names = ["development"] if _SWEEP.value else _SETS.value
     unknown = [name for name in names if name not in SETS]
     if unknown:
-        raise ConfigError(f"--sets: {unknown[0]!r} is none of {', '.join(SETS)}")
+        raise app.UsageError(f"--sets: {unknown[0]!r} is none of {', '.join(SETS)}")
     cache = files.make_folder(_CACHE.value)
-    chosen = _ways(cache)
+    chosen = [way for way in _ways(cache) if not _ONLY.value or way.name in _ONLY.value]
     print("Every choice follows from the SHA-256 of a piece's name; there is no other seed.")
     for way in chosen:
         print(f"{way.name}: {'a peer' if way.settings is None else json.dumps(way.settings.model_dump())}")
