@@ -1,9 +1,9 @@
 """Estimate how many labels of a recording or a corpus do not lie where their notes begin.
 
 Examples:
-    musicnet check-labels prelude.flac prelude.csv --output_dir=OUT
-    musicnet check-labels prelude.flac prelude.csv --num_clips=5 --seed=1 --output_dir=OUT --slow
-    musicnet check-labels --dataset=musicnet --data_dir=CORPUS --split=train
+    musicnet check_labels prelude.flac prelude.csv --output_dir=OUT
+    musicnet check_labels prelude.flac prelude.csv --num_clips=5 --seed=1 --output_dir=OUT --slow
+    musicnet check_labels --dataset=musicnet --data_dir=CORPUS --split=train
 
 The protocol of the MusicNet paper's appendix A, with a test of onsets in place of two musicians. Of one recording all
 is judged, or --num_clips clips; of a corpus 30 clips, spread over ensembles. The table shows the estimated share of
