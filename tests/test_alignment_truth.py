@@ -68,6 +68,23 @@ def test_a_passage_that_drags_inside_a_beat_is_followed() -> None:
     assert found.tolist() == list(range(16))
 
 
+def test_notes_far_behind_within_a_long_beat_are_found() -> None:
+    onset, beats = np.array([0, 0.5, 1.0, 1.5, 2.0]), np.array([0.0, 2, 4])
+    played = onset + np.array([0, 0.5, 0.5, 0.4, 0])
+    pitch = np.arange(60, 65)
+    assert matching.match(onset, pitch, played, pitch, beats, beats).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_neighbours_tell_which_of_two_equal_notes_was_left_out() -> None:
+    onset = np.array([0, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0])
+    pitch = np.array([50, 61, 62, 60, 63, 60, 64, 51])
+    played = onset + np.array([0, 0.35, 0.35, 0.35, 0.35, np.nan, 0.35, 0])
+    there = np.isfinite(played)
+    beats = np.array([0.0, 2, 4])  # they alone would have the late note at 1.35 be that of 1.5
+    found = matching.match(onset, pitch, played[there], pitch[there], beats, beats)
+    assert found.tolist() == [0, 1, 2, 3, 4, -1, 5, 6]
+
+
 def test_beats_are_followed_beyond_both_ends() -> None:
     seconds = matching.interpolate(np.array([-1.0, 0.5, 3.0]), np.array([0.0, 1, 2]), np.array([10.0, 12, 14]))
     assert seconds.tolist() == [8.0, 11.0, 16.0]
