@@ -78,7 +78,7 @@ def test_notes_far_behind_within_a_long_beat_are_found() -> None:
 def test_neighbours_tell_which_of_two_equal_notes_was_left_out() -> None:
     onset = np.array([0, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0])
     pitch = np.array([50, 61, 62, 60, 63, 60, 64, 51])
-    played = onset + np.array([0, 0.35, 0.35, 0.35, 0.35, np.nan, 0.35, 0])
+    played = onset + np.array([0, 0.35, 0.35, 0.35, 0.35, np.nan, 0.2, 0])
     there = np.isfinite(played)
     beats = np.array([0.0, 2, 4])  # they alone would have the late note at 1.35 be that of 1.5
     found = matching.match(onset, pitch, played[there], pitch[there], beats, beats)
