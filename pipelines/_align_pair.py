@@ -14,6 +14,7 @@ from musicnet_tf.alignment.pairs import Pair
 from musicnet_tf.alignment.result import Alignment, Finding
 from musicnet_tf.alignment.settings import Settings
 from musicnet_tf.errors import MusicNetError
+from musicnet_tf.events import Score
 
 _BETTER = 0.8
 """Another score is named where it costs at most this share of the pair's own."""
@@ -53,7 +54,7 @@ def align_pair(job: Job) -> dict[str, Any]:
     started = time.monotonic()
     sound = audio.load(job.pair.audio)
     sample_rate = audio.probe(job.pair.audio).sample_rate
-    score = scores.read_score(job.pair.score)
+    score = _read_score(job.pair, job.settings)
     alignment = aligner.align(sound, sample_rate, score, job.settings)
     names = {"audio": job.pair.audio.name, "score": job.pair.score.name}
     alignment = dataclasses.replace(alignment, details={**names, **alignment.details})
@@ -88,13 +89,13 @@ def name_score(alignment: Alignment, sound: np.ndarray, sample_rate: int, job: J
     """The same alignment, whose finding names the pair whose score the recording matches, if there is one."""
     from musicnet_tf.alignment import aligner
 
-    own = aligner.match_cost(sound, sample_rate, scores.read_score(job.pair.score))
+    own = aligner.match_cost(sound, sample_rate, _read_score(job.pair, job.settings))
     costs: dict[str, float] = {}
     for other in job.others:
         if time.monotonic() > deadline:
             break
         try:
-            costs[other.id] = aligner.match_cost(sound, sample_rate, scores.read_score(other.score))
+            costs[other.id] = aligner.match_cost(sound, sample_rate, _read_score(other, job.settings))
         except MusicNetError:  # told where that pair itself is aligned
             continue
     best = min(costs, key=costs.__getitem__, default=None)
@@ -106,3 +107,7 @@ def name_score(alignment: Alignment, sound: np.ndarray, sample_rate: int, job: J
         for finding in alignment.findings
     ]
     return dataclasses.replace(alignment, findings=tuple(findings))
+
+
+def _read_score(pair: Pair, settings: Settings) -> Score:
+    return scores.read_score(pair.score, constant_tempo=settings.tempo == "constant")

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import time
 from pathlib import Path
 
 import align_work
+import numpy as np
+import pretty_midi
 import pytest
+import soundfile
+import synthetic
 
+from musicnet_tf import synthesis
 from musicnet_tf.alignment import report
 from musicnet_tf.alignment.pairs import read_manifest
 from musicnet_tf.alignment.settings import Settings
 from musicnet_tf.errors import AlignmentError, DatasetError, OutputError
+from musicnet_tf.events import Notes
+from musicnet_tf.scores import read_musicnet_csv, to_midi
 
 SETTINGS = Settings(max_memory_gib=1.0)
 
@@ -266,3 +275,102 @@ def test_a_manifest_is_read_as_spreadsheets_write_it(tmp_path):
     assert (second.audio, second.score) == (Path("/f.wav"), tmp_path / "../g.xml")
     assert json.dumps(second.known()) == json.dumps(dict.fromkeys(second.known(), ""))
     assert os.fspath(first.audio).startswith(str(tmp_path))
+
+
+needs_synthesiser = pytest.mark.skipif(
+    not (shutil.which("fluidsynth") and synthesis.find_soundfonts()),
+    reason="fluidsynth or a soundfont is not installed (apt install fluidsynth timgm6mb-soundfont)",
+)
+RATE = 22050
+
+
+def melody(seed, tempo=1.0):
+    """32 piano notes, one after another, drawn from the seed; `tempo` 2 is twice as fast."""
+    rng = np.random.default_rng(seed)
+    length = rng.choice([0.25, 0.5], 32) / tempo
+    onset = np.concatenate([[0.0], np.cumsum(length)[:-1]])
+    return Notes(onset, onset + 0.9 * length, rng.integers(55, 85, 32), np.full(32, 80), np.zeros(32))
+
+
+def write_sound(path, notes, lead=0.0):
+    sound = synthetic.synthesise(notes.shift(lead), RATE, notes.end + lead + 0.5)
+    soundfile.write(path, sound, RATE, subtype="PCM_16")
+
+
+@pytest.fixture(scope="module")
+def real_pairs(tmp_path_factory):
+    """A good pair, one with the other's score, and every kind of bad one, aligned in one batch."""
+    from pipelines import align as job
+
+    folder = tmp_path_factory.mktemp("pairs")
+    for seed, name in enumerate(("one", "two", "three")):
+        to_midi(melody(seed)).write(str(folder / f"{name}.mid"))
+        write_sound(folder / f"{name}.wav", melody(seed, tempo=1.2), lead=0.4)
+    silence = np.zeros(5 * RATE)
+    soundfile.write(folder / "silence.wav", silence, RATE)
+    pretty_midi.PrettyMIDI().write(str(folder / "empty.mid"))
+    drums = pretty_midi.PrettyMIDI()
+    drums.instruments.append(pretty_midi.Instrument(0, is_drum=True))
+    drums.instruments[0].notes = [pretty_midi.Note(80, 38, t, t + 0.2) for t in range(8)]
+    drums.write(str(folder / "drums.mid"))
+    (folder / "text.mid").write_text("no score at all")
+    rows = ["id,audio,score,work", "good,one.wav,one.mid,W", "swapped,two.wav,three.mid,V", "other,two.wav,two.mid,V"]
+    rows += [f"{name},one.wav,{name}.mid," for name in ("empty", "drums", "text", "nowhere")]
+    rows += ["silent,silence.wav,one.mid,", "unheard,nowhere.wav,one.mid,"]
+    (folder / "pairs.csv").write_text("\n".join(rows) + "\n")
+    options = job.beam_options("FnApiRunner")
+    given = job.align_pairs(folder / "pairs.csv", folder / "out", Settings(), options=options, timeout=120.0)
+    return folder, {row.id: row for row in given.rows}
+
+
+@needs_synthesiser
+def test_a_real_pair_is_aligned(real_pairs):
+    folder, rows = real_pairs
+    row = rows["good"]
+    assert row.status == "accepted"
+    assert {name.removeprefix("good") for name in row.outputs} >= {".csv", ".json", ".png", ".flac"}
+    truth, labels = melody(0, tempo=1.2).shift(0.4), read_musicnet_csv(folder / "out" / row.labels)
+    assert labels.pitch.tolist() == truth.pitch.tolist()
+    assert np.abs(labels.onset - truth.onset).max() < 0.1
+    assert row.duration == pytest.approx(soundfile.info(folder / "one.wav").duration)
+
+
+@needs_synthesiser
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("empty", r"empty\.mid: "),
+        ("drums", r"drums\.mid: "),
+        ("text", r"text\.mid: "),
+        ("nowhere", r"nowhere\.mid: "),
+        ("silent", r"silen"),
+        ("unheard", r"nowhere\.wav: "),
+    ],
+)
+def test_the_batch_goes_on_past_what_is_no_pair(real_pairs, name, told):
+    _, rows = real_pairs
+    assert rows[name].status == "failed"
+    assert re.search(told, rows[name].findings[0])
+
+
+@needs_synthesiser
+def test_a_recording_of_another_movement_is_told_with_the_one_that_it_is_of(real_pairs):
+    _, rows = real_pairs
+    assert rows["other"].status == "accepted"
+    assert rows["swapped"].status == "rejected"
+    assert rows["swapped"].findings[0].startswith("wrong_movement: matches the score of other (cost ")
+
+
+@needs_synthesiser
+@pytest.mark.slow
+def test_several_processes_give_the_same(real_pairs, tmp_path):
+    from pipelines import align as job
+
+    folder, rows = real_pairs
+    options = job.beam_options("FnApiRunner", num_workers=2)
+    given = job.align_pairs(folder / "pairs.csv", tmp_path / "out", Settings(), options=options, timeout=120.0)
+    assert {row.id: (row.status, row.findings) for row in given.rows} == {
+        id: (row.status, row.findings) for id, row in rows.items()
+    }
+    for name in (row.labels for row in given.rows if row.labels):
+        assert (tmp_path / "out" / name).read_bytes() == (folder / "out" / name).read_bytes()
