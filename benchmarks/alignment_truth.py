@@ -15,6 +15,7 @@ import scipy.signal
 
 from benchmarks import _alignment_matching as matching
 from musicnet_tf import audio, files, scores, synthesis
+from musicnet_tf.errors import AudioError
 from musicnet_tf.events import Notes, Score
 
 SAMPLE_RATE = 22050
@@ -127,8 +128,18 @@ def in_a_room(sound: np.ndarray, sample_rate: int, id: str) -> np.ndarray:
 
 
 def soundfont(name: str) -> Path:
-    """The installed soundfont of a name."""
-    return next(font for font in synthesis.find_soundfonts() if font.name == name)
+    """The installed soundfont of a name.
+
+    Raises:
+        AudioError: where it is not installed.
+    """
+    fonts = {font.name: font for font in synthesis.find_soundfonts()}
+    if name not in fonts:
+        raise AudioError(
+            f"{name}: no such soundfont is installed; on Debian: apt install fluid-soundfont-gm"
+            f" musescore-general-soundfont, or name its folder in {synthesis.SOUNDFONT_VARIABLE}"
+        )
+    return fonts[name]
 
 
 def render(pair: Pair, folder: Path) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import sys
 import tarfile
+import types
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,9 @@ from hypothesis.extra import numpy as arrays
 from scipy.optimize import linear_sum_assignment
 
 from musicnet_tf import scores
+from musicnet_tf.alignment.result import Alignment
 from musicnet_tf.alignment.settings import Settings
-from musicnet_tf.errors import AlignmentError, ScoreError
+from musicnet_tf.errors import AlignmentError, AudioError, ScoreError
 from musicnet_tf.events import Note, Notes, Score
 
 sys.path.append(str(Path(__file__).parents[1]))  # benchmarks are not installed
@@ -238,6 +240,37 @@ def test_a_note_left_out_counts_as_wrong_and_one_without_truth_does_not() -> Non
     assert (told["over_50"], told["over_100"]) == (75.0, 50.0)
     assert told["median"] == pytest.approx(70)
     assert told["p95"] == pytest.approx(200)
+
+
+def test_our_aligner_is_given_the_other_soundfont_and_its_labels_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ways.SCORE_PLAYED_ON).write_bytes(b"")
+    monkeypatch.setenv("MUSICNET_SOUNDFONTS", str(tmp_path))
+    monkeypatch.setattr("musicnet_tf.synthesis.SOUNDFONT_FOLDERS", ())
+    notes = scores.with_columns(Notes.from_list([Note(0, 1, 60), Note(1, 2, 62)]), start_beat=np.array([0.0, 2.0]))
+    soundfile.write(tmp_path / "r.wav", np.zeros(3200), 16000)
+
+    def align(sound: np.ndarray, rate: int, score: Score, settings: Settings) -> Alignment:
+        assert (len(sound), rate, Path(settings.soundfont or "").name) == (3200, 16000, ways.SCORE_PLAYED_ON)
+        path = np.zeros((1, 2))
+        return Alignment(score.notes[[1]].shift(0.5), np.ones(1), path, (), 0.75, (), 0.2)
+
+    aligner = types.ModuleType("musicnet_tf.alignment.aligner")
+    aligner.align = align  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, aligner.__name__, aligner)
+    monkeypatch.setattr("musicnet_tf.alignment.aligner", aligner, raising=False)
+    pair = truth.Pair("p", "A", "w", Score(notes), notes, notes.onset, tmp_path / "r.wav")
+    found, details = ways.onsets(ways.Way("best", Settings()), pair, tmp_path)
+    np.testing.assert_array_equal(found, [np.nan, 1.5])
+    assert details == {"accepted": True, "confidence": 0.75, "findings": [], "extra": 0}
+
+
+def test_a_soundfont_that_is_missing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MUSICNET_SOUNDFONTS", str(tmp_path))
+    monkeypatch.setattr("musicnet_tf.synthesis.SOUNDFONT_FOLDERS", ())
+    with pytest.raises(AudioError, match=truth.PERFORMED_ON):
+        truth.soundfont(truth.PERFORMED_ON)
 
 
 def test_the_sweep_changes_one_key_at_a_time() -> None:
