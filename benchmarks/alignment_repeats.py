@@ -18,7 +18,7 @@ from absl import app, flags
 
 from benchmarks import alignment_truth as truth
 from musicnet_tf import audio, scores, synthesis
-from musicnet_tf.alignment import structure
+from musicnet_tf.alignment import low_rate, structure
 from musicnet_tf.events import Notes, Score
 
 _ASAP = flags.DEFINE_string("asap", None, "Folder of ASAP.", required=True)
@@ -138,7 +138,7 @@ def features(cache: Path, name: str, sound) -> np.ndarray:  # type: ignore[no-un
     """Low-rate features of a sound, computed once."""
     path = cache / f"{name}.features.npy"
     if not path.is_file():
-        np.save(path, structure.low_rate_features(sound(), truth.SAMPLE_RATE))
+        np.save(path, low_rate.low_rate_features(sound(), truth.SAMPLE_RATE))
     return np.load(path)
 
 
@@ -192,7 +192,7 @@ def run(entry: truth.Entry, cache: Path, change_index: int | None) -> Result | N
         score, score_name = change_score(score, change), f"{entry.id}.changed{change_index % 2}"  # type: ignore[operator]
     recording = features(cache, recording_name, sound)
     played = features(cache, f"{score_name}.score", lambda: play(cache, f"{score_name}.score", score))
-    found = structure.find_segments(recording, played, structure.FRAME_RATE, barlines=score.measures)
+    found = structure.find_segments(recording, played, low_rate.FRAME_RATE, barlines=score.measures)
     bar = float(np.median(np.diff(score.measures))) if len(score.measures) > 1 else 2.0
     return Result(entry.id, change, found, bar)
 

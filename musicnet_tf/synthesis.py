@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
 import subprocess
 import tempfile
 from pathlib import Path
@@ -29,6 +30,8 @@ _RENDER_RATE = 44100
 """FluidSynth plays at the rate of the samples themselves and is resampled after: its own interpolation
 does not filter, so that a lower rate would fold everything above half of it back into the music."""
 
+_PREFERRED = ("MuseScore_General", "FluidR3_GM", "GeneralUser")
+_HEADER_BYTES = 65536  # the INFO list comes first
 _TAIL_SECONDS = 1.0
 _SILENCE = 1e-4  # a reverberation without input is not quite zero
 
@@ -78,6 +81,38 @@ def find_soundfonts() -> list[Path]:
         files = [place] if place.is_file() else sorted(place.glob("*.sf[23]"))
         found.update(dict.fromkeys(file.resolve() for file in files if file.is_file()))
     return sorted(found, key=lambda file: (file.name, str(file)))
+
+
+def default_soundfont() -> Path:
+    """The installed soundfont to use where none is named: of a full General MIDI set, if there is one.
+
+    Raises:
+        AudioError: where none is installed.
+    """
+    found = find_soundfonts()
+    if not found:
+        raise AudioError(
+            f"no soundfont is installed; on Debian: apt install fluid-soundfont-gm, or name one in {SOUNDFONT_VARIABLE}"
+        )
+    return min(found, key=lambda file: next((k for k, name in enumerate(_PREFERRED) if name in file.name), 99))
+
+
+def licence(soundfont: str | Path) -> str:
+    """What a soundfont says of its copyright (the ICOP entry of its header), empty where it says nothing.
+
+    Raises:
+        AudioError: where the file cannot be read.
+    """
+    try:
+        with Path(soundfont).open("rb") as file:
+            header = file.read(_HEADER_BYTES)
+    except OSError as error:
+        raise AudioError(f"{soundfont}: no such soundfont ({error.strerror}); name another") from error
+    place = header.find(b"ICOP")
+    if not header.startswith(b"RIFF") or place < 0 or place + 8 > len(header):
+        return ""
+    (size,) = struct.unpack_from("<I", header, place + 4)
+    return " ".join(header[place + 8 : place + 8 + size].split(b"\0")[0].decode("utf-8", "replace").split())
 
 
 def _program() -> str:

@@ -351,17 +351,22 @@ def test_named_configs_say_what_they_are_named_after() -> None:
         512,
         50,
     )
-    assert features.log and (paper.norm, paper.method, paper.find_jumps, paper.refine) == ("l2", "exact", False, False)
+    assert features.log and (paper.norm, paper.method, paper.find_jumps, paper.step_penalty) == (
+        "l2",
+        "exact",
+        False,
+        0,
+    )
     assert by_name["paper_multiscale"] == paper.model_copy(update={"method": "multiscale"})
     for name in ("chroma", "chroma_onset"):
-        assert by_name[name].features.kind == name and not by_name[name].refine
+        assert by_name[name].features.kind == name and not by_name[name].step_penalty
 
 
 def test_settings_are_overridden_and_faults_named(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("norm: l1\nfeatures: {kind: chroma, hop_length: 100}\n")
-    chosen = load_settings(path, ["features.hop_length=200", "refine=false"])
-    assert (chosen.norm, chosen.features.kind, chosen.features.hop_length, chosen.refine) == (
+    chosen = load_settings(path, ["features.hop_length=200", "step_penalty=0.5"])
+    assert (chosen.norm, chosen.features.kind, chosen.features.hop_length, chosen.step_penalty) == (
         "l1",
         "chroma",
         200,

@@ -20,25 +20,28 @@ class Features(pydantic.BaseModel):
     """What is compared: frames of the recording against frames of the synthesised score.
 
     Attributes:
-        kind: `spectrogram` (the paper's), `chroma`, `chroma_onset` (chroma and the chroma of onsets) or
-            `pitch_onset` (88 semitone bands and their onsets).
+        kind: `spectrogram` (the paper's), `chroma`, `chroma_onset` (chroma and the chroma of onsets),
+            `pitch_onset` (88 semitone bands and their onsets) or `posteriorgram` (a transcription model's;
+            needs TensorFlow, and has the model's own rate, window and hop).
         sample_rate: of both sounds.
         window_length: samples of an analysis window.
         hop_length: samples from frame to frame (the paper's stride).
         cutoff: lowest bins kept, of `spectrogram` alone; None keeps all.
         log: log magnitudes instead of magnitudes.
         onset_weight: of the onset part against the tonal part.
+        model: name or folder of the model of `posteriorgram`; None takes the default one.
     """
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["spectrogram", "chroma", "chroma_onset", "pitch_onset"] = "pitch_onset"
+    kind: Literal["spectrogram", "chroma", "chroma_onset", "pitch_onset", "posteriorgram"] = "pitch_onset"
     sample_rate: int = pydantic.Field(22050, ge=4000)
     window_length: int = pydantic.Field(2048, ge=64)
     hop_length: int = pydantic.Field(256, ge=1)
     cutoff: int | None = pydantic.Field(None, ge=1)
     log: bool = True
     onset_weight: float = pydantic.Field(1.0, ge=0)
+    model: str | None = None
 
 
 class Settings(pydantic.BaseModel):
@@ -48,11 +51,13 @@ class Settings(pydantic.BaseModel):
         features: what is compared.
         norm: distance of two frames: 1, 2 or inf, or `cosine`.
         method: `exact` DTW, or `multiscale`, whose memory grows with the length and not with its square.
+        step_weights: of the cost of a cell that is entered along the recording, along the score, along both.
+        step_penalty: added to each step along one side alone: holds the path to the tempo where the
+            sound leaves it open. 0 is ordinary DTW.
         max_memory_gib: exact DTW that would need more is refused beforehand.
         find_jumps: look for repeats and passages left out or added, and align through them.
         tempo: `score` uses the tempi of the score, `constant` 120 quarter notes a minute throughout.
         soundfont: file that the score is played on; None takes the first that is installed.
-        refine: move each note onto the nearest onset of its own pitch in the sound.
     """
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
@@ -60,11 +65,12 @@ class Settings(pydantic.BaseModel):
     features: Features = Features()
     norm: Literal["l1", "l2", "linf", "cosine"] = "cosine"
     method: Literal["exact", "multiscale"] = "multiscale"
+    step_weights: tuple[float, float, float] = (1.0, 1.0, 2.0)
+    step_penalty: float = pydantic.Field(0.3, ge=0)
     max_memory_gib: float = pydantic.Field(4.0, gt=0)
     find_jumps: bool = True
     tempo: Literal["score", "constant"] = "score"
     soundfont: str | None = None
-    refine: bool = True
 
 
 def load_settings(source: str | Path | None = None, overrides: Sequence[str] = ()) -> Settings:

@@ -1,0 +1,144 @@
+"""How far to trust an alignment, and what a person should know of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from musicnet_tf.alignment.result import Finding, Segment
+from musicnet_tf.alignment.structure import Jump, Structure
+from musicnet_tf.events import Notes, Score
+from musicnet_tf.plots import time_label
+
+if TYPE_CHECKING:
+    from musicnet_tf.alignment.aligner import Warp
+
+WRONG_PIECE = 0.72
+"""Contrast from which on a score is taken for another piece. Chosen on development pieces."""
+LOW_CONFIDENCE = 0.6
+_BEST, _WORST = 0.25, WRONG_PIECE
+_EDGE_SECONDS = 2.0
+_AROUND_SECONDS = 0.25
+_SILENT = 0.02
+_UNMATCHED_SHARE = 0.25
+
+
+def contrast(found: Structure) -> float:
+    """Mean cost along the path against that of frames at random: 0 is equal, 1 is unrelated."""
+    if not np.isfinite(found.cost):
+        return 1.0
+    return float(found.cost / max(found.random_cost, 1e-9))
+
+
+def of_notes(notes: Notes, warp: Warp) -> np.ndarray:
+    """0–1 a note: how cheap the path is within 0.25 s of it, from the dearest to the cheapest tenth of the path."""
+    if not len(notes):
+        return np.zeros(0)
+    sums = np.concatenate([[0.0], np.cumsum(warp.costs)])
+    low = np.searchsorted(warp.recording, notes.onset - _AROUND_SECONDS, "left")
+    high = np.searchsorted(warp.recording, notes.onset + _AROUND_SECONDS, "right")
+    low = np.minimum(low, len(warp.costs) - 1)
+    high = np.maximum(high, low + 1)
+    local = (sums[high] - sums[low]) / (high - low)
+    good = float(np.quantile(warp.costs, 0.1))
+    return np.clip(1.0 - (local - good) / max(2.0 * float(np.median(warp.costs)) - good, 1e-9), 0.0, 1.0)
+
+
+def of_pair(found: Structure, note_confidence: np.ndarray) -> float:
+    """0–1: falls from 1, where the path is cheap against frames at random, to 0, where it is not."""
+    return float(np.clip((_WORST - contrast(found)) / (_WORST - _BEST), 0.0, 1.0))
+
+
+def findings(
+    found: Structure,
+    score: Score,
+    segments: tuple[Segment, ...],
+    stretch: float,
+    audio: np.ndarray,
+    sample_rate: int,
+    follows_jumps: bool,
+) -> tuple[Finding, ...]:
+    """What a person should know, most serious first.
+
+    Args:
+        found: in seconds of the score times `stretch`.
+        score: as written.
+        segments: that were aligned, in seconds of the score.
+        stretch: see `found`.
+        audio, sample_rate: the recording.
+        follows_jumps: whether labels follow the jumps; if not, a jump speaks against using them.
+    """
+    told = [*_of_match(found), *_of_ends(found, score, segments, audio, sample_rate, stretch)]
+    told += [_of_jump(jump, score, stretch, follows_jumps) for jump in found.jumps]
+    return tuple(sorted(told, key=lambda finding: not finding.rejects))
+
+
+def _of_match(found: Structure) -> list[Finding]:
+    value = contrast(found)
+    if value >= WRONG_PIECE:
+        why = f"recording and score do not match (path cost {value:.2f} of random): another piece, or another movement"
+        return [Finding("wrong_piece", why, rejects=True)]
+    confidence = of_pair(found, np.zeros(0))
+    if confidence < 1 - LOW_CONFIDENCE:
+        return [Finding("low_confidence", f"recording and score match poorly (confidence {confidence:.2f})", False)]
+    return []
+
+
+def _of_ends(
+    found: Structure,
+    score: Score,
+    segments: tuple[Segment, ...],
+    audio: np.ndarray,
+    sample_rate: int,
+    stretch: float,
+) -> list[Finding]:
+    duration = len(audio) / sample_rate
+    told = []
+    for kind, start, stop, where in (
+        ("leading_silence", 0.0, found.music[0], "before"),
+        ("trailing_silence", min(found.music[1], duration), duration, "after"),
+    ):
+        if stop - start < _EDGE_SECONDS:
+            continue
+        span = f"{stop - start:.1f} s {where} the music ({time_label(start)}–{time_label(stop)})"
+        if _level(audio, sample_rate, start, stop) < _SILENT * _level(audio, sample_rate, *found.music):
+            told.append(Finding(kind, f"{span} are silent", False, start, stop))  # type: ignore[arg-type]
+        else:
+            rejects = stop - start > _UNMATCHED_SHARE * duration
+            what = f"{span} sound, but are not in the score: tuning, applause or another movement"
+            told.append(Finding("passage_unmatched", what, rejects, start, stop))
+    for start, stop, what in (
+        (0.0, found.segments[0].start / stretch, "beginning"),
+        (found.segments[-1].stop / stretch, score.notes.end, "end"),
+    ):
+        if (stop - start) * stretch >= _EDGE_SECONDS:
+            rejects = stop - start > 0.5 * score.notes.end
+            text = f"the {what} of the score is not played ({_span(score, start, stop)})"
+            told.append(Finding("passage_left_out", text, rejects))
+    return told
+
+
+def _of_jump(jump: Jump, score: Score, stretch: float, followed: bool) -> Finding:
+    first, last = sorted((jump.start / stretch, jump.stop / stretch))
+    what = {
+        "repeat_added": "the performer repeats",
+        "repeat_left_out": "the performer leaves out the repeat of",
+        "passage_left_out": "the performer leaves out",
+    }[jump.kind]
+    text = f"{what} {_span(score, first, last)}, at {time_label(jump.time)} of the recording"
+    return Finding(jump.kind, text, not followed, jump.time, jump.time)
+
+
+def _span(score: Score, start: float, stop: float) -> str:
+    """`measures 5–12`, or seconds where the score has no measures."""
+    if len(score.measures) < 2:
+        return f"{time_label(start)}–{time_label(stop)} of the score"
+    first = int(np.searchsorted(score.measures, start + 1e-3, "right"))
+    last = max(first, int(np.searchsorted(score.measures, stop - 1e-3, "left")))
+    return f"measures {max(first, 1)}–{last}"
+
+
+def _level(audio: np.ndarray, sample_rate: int, start: float, stop: float) -> float:
+    part = audio[round(start * sample_rate) : round(stop * sample_rate)]
+    return float(np.sqrt(np.mean(np.square(part, dtype=np.float64)))) if len(part) else 0.0

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+
+from musicnet_tf import synthesis
+from musicnet_tf.alignment import aligner
+from musicnet_tf.alignment.settings import Features, Settings
+from musicnet_tf.errors import AudioError, ScoreError
+from musicnet_tf.events import Notes, Score
+
+RATE = 22050
+needs_fluidsynth = pytest.mark.skipif(
+    shutil.which("fluidsynth") is None or not synthesis.find_soundfonts(), reason="needs fluidsynth and a soundfont"
+)
+
+
+def melody(count: int = 60, seed: int = 0) -> Notes:
+    """Two voices, a chord at every other step."""
+    rng = np.random.default_rng(seed)
+    onset = np.concatenate([np.arange(count) * 0.5, np.arange(0, count, 2) * 0.5])
+    pitch = np.concatenate([rng.integers(60, 84, count), rng.integers(40, 58, (count + 1) // 2)])
+    return Notes(onset, onset + 0.45, pitch, None, np.zeros(len(onset)), start_beat=onset * 2, end_beat=0.9 + 0 * onset)
+
+
+def performed(notes: Notes, seed: int = 0) -> Notes:
+    """The same music, from slow to fast and with play, after a second of silence."""
+    rng = np.random.default_rng(seed)
+    beats = np.unique(notes.onset)
+    step = 0.6 + 0.25 * np.sin(np.arange(len(beats)) / 6) + rng.uniform(-0.03, 0.03, len(beats))
+    time = 1.0 + np.concatenate([[0.0], np.cumsum(step)[:-1]])
+    onset = np.interp(notes.onset, beats, time)
+    columns = (notes.pitch, None, notes.instrument)
+    return Notes(onset, onset + 0.4, *columns)
+
+
+@needs_fluidsynth
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Settings(),
+        Settings(features=Features(kind="chroma_onset")),
+        Settings(
+            features=Features(kind="spectrogram", sample_rate=44100, hop_length=512, cutoff=50),
+            norm="l2",
+            method="exact",
+            step_weights=(1, 1, 1),
+            step_penalty=0,
+            find_jumps=False,
+        ),
+    ],
+    ids=["best", "chroma_onset", "paper"],
+)
+def test_every_note_is_found_where_it_was_played(settings):
+    score = Score(melody())
+    truth = performed(score.notes)
+    audio = synthesis.render(truth, synthesis.default_soundfont(), RATE)
+    found = aligner.align(audio, RATE, score, settings)
+    assert found.accepted
+    assert len(found.segments) == 1
+    assert found.notes.pitch.tolist() == truth.pitch.tolist()
+    error = np.abs(found.notes.onset - truth.onset)
+    assert np.median(error) < 0.03
+    assert np.quantile(error, 0.95) < 0.1
+    assert np.array_equal(found.notes.start_beat, score.notes.start_beat)
+    assert ((found.note_confidence >= 0) & (found.note_confidence <= 1)).all()
+    assert (np.diff(found.path, axis=0) >= 0).all()
+    assert found.details["soundfont"] == synthesis.default_soundfont().name
+
+
+@needs_fluidsynth
+def test_another_piece_is_rejected():
+    score = Score(melody(seed=5))
+    audio = synthesis.render(performed(melody(seed=11)), synthesis.default_soundfont(), RATE)
+    found = aligner.align(audio, RATE, score)
+    assert not found.accepted
+    assert found.findings[0].kind == "wrong_piece"
+    assert aligner.match_cost(audio, RATE, score) > 2 * aligner.match_cost(audio, RATE, Score(melody(seed=11)))
+
+
+def test_a_silent_recording_is_refused():
+    with pytest.raises(AudioError, match="silent from beginning to end"):
+        aligner.align(np.zeros(RATE * 3, np.float32), RATE, Score(melody()))
+
+
+def test_an_empty_score_is_refused():
+    with pytest.raises(ScoreError, match="has no notes"):
+        aligner.align(np.ones(RATE * 3, np.float32), RATE, Score(Notes.empty()))
+
+
+def test_a_recording_without_samples_is_refused():
+    with pytest.raises(AudioError, match="empty"):
+        aligner.align(np.zeros(0, np.float32), RATE, Score(melody()))
+
+
+@needs_fluidsynth
+def test_a_soundfont_tells_its_licence(tmp_path):
+    header = b"RIFF\0\0\0\0sfbkLIST\0\0\0\0INFOICOP\x09\0\0\0MIT yours"
+    (tmp_path / "a.sf2").write_bytes(header)
+    assert synthesis.licence(tmp_path / "a.sf2") == "MIT yours"
+    (tmp_path / "b.sf2").write_bytes(b"RIFF")
+    assert synthesis.licence(tmp_path / "b.sf2") == ""
