@@ -10,8 +10,7 @@ import dataclasses
 import numba
 import numpy as np
 
-_STEPS = 4  # a frame of the recording moves the score by 0, 1, 2 or 3 frames
-_ENTER, _JUMP = 4, 5  # back pointers beside the four steps
+_ENTER, _JUMP = 254, 255  # back pointers beside layer and step
 _BLOCK = 512  # rows of the cost matrix held at a time
 
 
@@ -20,7 +19,9 @@ class Rules:
     """What a path may do, and the price. Prices are in frames of wholly unrelated music.
 
     Attributes:
-        step: of moving on by 0, 1, 2, 3 frames of the score for one of the recording, float64 `(4,)`.
+        step: in each layer of tempo, of moving on by 0, 1, 2, … frames of the score for one of the
+            recording, float64 `(layers, steps)`, at most 250 of them.
+        switch: of going from one layer of tempo to another.
         enter: of beginning at each frame of the score, float64 `(n,)`.
         leave: of ending there, float64 `(n,)`.
         background: of a frame of the recording before the first or after the last note of the score.
@@ -34,6 +35,7 @@ class Rules:
     """
 
     step: np.ndarray
+    switch: float
     enter: np.ndarray
     leave: np.ndarray
     background: float
@@ -81,13 +83,13 @@ def find_path(recording: np.ndarray, score: np.ndarray, rules: Rules, scale: flo
         rules: what is allowed.
         scale: cosine distance that counts as 1.
 
-    Memory: `m * n` bytes of back pointers, and `8 * m * t` of where jumps came from.
+    Memory: `m * n * layers` bytes of back pointers, and `4 * m * t` of where jumps came from.
     """
-    m, n = len(recording), len(score)
-    back = np.empty((m, n), np.uint8)
+    m, n, layers = len(recording), len(score), len(rules.step)
+    back = np.empty((m, layers, n), np.uint8)
     came_from = np.empty((m, len(rules.targets)), np.int32)
     left_from = np.empty(m, np.int32)
-    state = np.full(n, np.inf)
+    state = np.full((layers, n), np.inf)
     edge = np.array([0.0, np.inf])  # before the music, after it
     transposed = np.ascontiguousarray(score.T)
     for start in range(0, m, _BLOCK):
@@ -98,6 +100,7 @@ def find_path(recording: np.ndarray, score: np.ndarray, rules: Rules, scale: flo
             state,
             edge,
             rules.step,
+            rules.switch,
             rules.enter,
             rules.leave,
             rules.background,
@@ -112,22 +115,27 @@ def find_path(recording: np.ndarray, score: np.ndarray, rules: Rules, scale: flo
             left_from[block],
         )
     ending = state + rules.leave
-    last = int(np.argmin(ending))
-    total = min(float(ending[last]), float(edge[1]))
-    frames = _trace(back, came_from, left_from, -2 if edge[1] < ending[last] else last, rules.targets)
-    return _summarise(recording, score, frames, rules, scale, total)
+    layer, last = np.unravel_index(int(np.argmin(ending)), ending.shape)
+    total = min(float(ending[layer, last]), float(edge[1]))
+    place = -2 if edge[1] < ending[layer, last] else int(last * layers + layer)
+    frames, jumped = _trace(back, came_from, left_from, place, rules.targets, rules.step.shape[1])
+    return _summarise(recording, score, frames, np.flatnonzero(jumped), rules, scale, total)
 
 
 def _summarise(
-    recording: np.ndarray, score: np.ndarray, frames: np.ndarray, rules: Rules, scale: float, total: float
+    recording: np.ndarray,
+    score: np.ndarray,
+    frames: np.ndarray,
+    jumps: np.ndarray,
+    rules: Rules,
+    scale: float,
+    total: float,
 ) -> Path:
     played = frames >= 0
     costs = np.full(len(frames), rules.background)
     near = np.einsum("md,md->m", recording[played], score[frames[played]], dtype=np.float64)
     costs[played] = np.maximum(1.0 - near, 0.0) / scale
-    step = np.diff(frames)
-    jumped = played[1:] & played[:-1] & ((step < 0) | (step >= _STEPS))
-    return Path(frames, costs, total, np.flatnonzero(jumped) + 1)
+    return Path(frames, costs, total, jumps)
 
 
 @numba.njit(cache=True)
@@ -136,6 +144,7 @@ def _forward(
     state,
     edge,
     step,
+    switch,
     enter,
     leave,
     background,
@@ -149,85 +158,103 @@ def _forward(
     came_from,
     left_from,
 ):  # type: ignore[no-untyped-def]
-    """Carries `state` and `edge` over a block of rows, in place, and fills the block's back pointers."""
+    """Carries `state` and `edge` over a block of rows, in place, and fills the block's back pointers.
+
+    A place is a frame of the score in a layer: `frame * layers + layer`.
+    """
     rows, n = costs.shape
-    old = np.empty(n)
-    below = np.empty(n, np.int32)  # cheapest frame to jump from, at or below each frame
-    above = np.empty(n, np.int32)  # … at or above
+    layers, steps = step.shape
+    old = np.empty((layers, n))
+    origin = np.empty((layers, n), np.int64)  # layer from which a layer is reached most cheaply
+    best = np.empty(n)  # of all layers
+    layer = np.empty(n, np.int64)  # which that is
+    below = np.empty(n, np.int64)  # cheapest frame to jump from, at or below each frame
+    above = np.empty(n, np.int64)  # … at or above
     for i in range(rows):
-        old[:] = state
         last = 0
-        for s in range(1, n):
-            if old[s] + leave[s] < old[last] + leave[last]:
+        for s in range(n):
+            layer[s] = 0
+            for v in range(1, layers):
+                if state[v, s] < state[layer[s], s]:
+                    layer[s] = v
+            best[s] = state[layer[s], s]
+            for v in range(layers):
+                old[v, s], origin[v, s] = state[v, s], v
+                if best[s] + switch < old[v, s]:
+                    old[v, s], origin[v, s] = best[s] + switch, layer[s]
+            if best[s] + leave[s] < best[last] + leave[last]:
                 last = s
-        if edge[1] <= old[last] + leave[last]:
+        if edge[1] <= best[last] + leave[last]:
             left_from[i] = -2
         else:
-            left_from[i] = last
-            edge[1] = old[last] + leave[last]
-        for s in range(n):
-            best = old[s] + step[0]
-            move = 0
-            for k in range(1, _STEPS):
-                if s >= k and old[s - k] + step[k] < best:
-                    best = old[s - k] + step[k]
-                    move = k
-            if edge[0] + enter[s] < best:
-                best = edge[0] + enter[s]
-                move = _ENTER
-            state[s] = best
-            back[i, s] = move
+            left_from[i] = last * layers + layer[last]
+            edge[1] = best[last] + leave[last]
+        for v in range(layers):
+            for s in range(n):
+                cheapest, move = edge[0] + enter[s], -1
+                for k in range(min(steps, s + 1)):
+                    price = old[v, s - k] + step[v, k]
+                    if price < cheapest:
+                        cheapest, move = price, k
+                state[v, s] = cheapest
+                back[i, v, s] = _ENTER if move < 0 else origin[v, s - move] * steps + move
         if len(targets):
-            below[0] = 0
+            below[0], above[n - 1] = 0, n - 1
             for s in range(1, n):
-                below[s] = s if old[s] + source[s] < old[below[s - 1]] + source[below[s - 1]] else below[s - 1]
-            above[n - 1] = n - 1
+                below[s] = s if best[s] + source[s] < best[below[s - 1]] + source[below[s - 1]] else below[s - 1]
             for s in range(n - 2, -1, -1):
-                above[s] = s if old[s] + source[s] < old[above[s + 1]] + source[above[s + 1]] else above[s + 1]
+                above[s] = s if best[s] + source[s] < best[above[s + 1]] + source[above[s + 1]] else above[s + 1]
             for t in range(len(targets)):
                 s = targets[t]
-                if target[t] == np.inf:
-                    continue
-                for side in range(2):
-                    if side == 0 and s - 1 - shortest >= 0:
-                        f = below[s - 1 - shortest]
-                    elif side == 1 and s - 1 + shortest < n:
-                        f = above[s - 1 + shortest]
-                    else:
-                        continue
-                    price = old[f] + source[f] + target[t]
-                    if price < state[s]:
-                        state[s] = price
-                        back[i, s] = _JUMP
-                        came_from[i, t] = f
-        for k in range(len(marked)):
-            f, s = marked[k, 0], marked[k, 1]
-            if old[f] + marked_price[k] < state[s]:
-                state[s] = old[f] + marked_price[k]
-                back[i, s] = _JUMP
-                came_from[i, np.searchsorted(targets, s)] = f
-        for s in range(n):
-            state[s] += costs[i, s]
-        edge[0] += background
-        edge[1] += background
+                if target[t] < np.inf and s - 1 - shortest >= 0:
+                    f = below[s - 1 - shortest]
+                    _arrive(state, back[i], came_from[i], best[f] + source[f] + target[t], f * layers + layer[f], t, s)
+                if target[t] < np.inf and s - 1 + shortest < n:
+                    f = above[s - 1 + shortest]
+                    _arrive(state, back[i], came_from[i], best[f] + source[f] + target[t], f * layers + layer[f], t, s)
+            for k in range(len(marked)):
+                f, s = marked[k, 0], marked[k, 1]
+                t = np.searchsorted(targets, s)
+                _arrive(state, back[i], came_from[i], best[f] + marked_price[k], f * layers + layer[f], t, s)
+        for v in range(layers):
+            for s in range(n):
+                state[v, s] += costs[i, s]
+        edge += background
 
 
 @numba.njit(cache=True)
-def _trace(back, came_from, left_from, last, targets):  # type: ignore[no-untyped-def]
-    """The path back from its end."""
-    m = len(back)
+def _arrive(state, back, came_from, price, place, t, s):  # type: ignore[no-untyped-def]
+    """Offers every layer of frame `s`, which is target `t`, to be reached from a place by a jump."""
+    reached = False
+    for v in range(len(state)):
+        if price < state[v, s]:
+            state[v, s] = price
+            back[v, s] = _JUMP
+            reached = True
+    if reached:
+        came_from[t] = place
+
+
+@numba.njit(cache=True)
+def _trace(back, came_from, left_from, place, targets, steps):  # type: ignore[no-untyped-def]
+    """The path back from its end: frames of the score, and whether each was jumped to."""
+    m, layers, _ = back.shape
     frames = np.empty(m, np.int64)
-    s = last
+    jumped = np.zeros(m, np.bool_)
     for i in range(m - 1, -1, -1):
+        if place < 0:
+            frames[i] = place
+            if place == -2:
+                place = left_from[i]
+            continue
+        s, v = place // layers, place % layers
         frames[i] = s
-        if s == -2:
-            s = left_from[i]
-        elif s >= 0:
-            move = back[i, s]
-            if move < _STEPS:
-                s -= move
-            elif move == _ENTER:
-                s = -1
-            else:
-                s = came_from[i, np.searchsorted(targets, s)]
-    return frames
+        move = back[i, v, s]
+        if move == _ENTER:
+            place = -1
+        elif move == _JUMP:
+            place = came_from[i, np.searchsorted(targets, s)]
+            jumped[i] = True
+        else:
+            place = (s - move % steps) * layers + move // steps
+    return frames, jumped

@@ -28,7 +28,9 @@ class Prices:
         off_bar: added where a jump leaves away from a bar line.
         edge: of beginning or ending elsewhere than the score does.
         background: of a second of the recording before or after the music, by the second.
-        step: of a frame that moves the score by 0, 1, 2 or 3 frames, by the second.
+        step: of a frame that moves the score by 0, 1, 2, … frames, by the second: at about the tempo of the
+            whole, and in a section far above it.
+        switch: of going over from one of these to another.
     """
 
     jump: float = 2.5
@@ -36,7 +38,11 @@ class Prices:
     off_bar: float = 0.5
     edge: float = 5.0
     background: float = 0.7
-    step: tuple[float, float, float, float] = (0.1, 0.0, 0.1, 0.6)
+    step: tuple[tuple[float, ...], ...] = (
+        (0.1, 0.0, 0.1, 0.6, 9.0, 9.0),
+        (0.6, 0.3, 0.0, 0.0, 0.1, 0.6),
+    )
+    switch: float = 2.0
 
 
 class Jump(NamedTuple):
@@ -128,7 +134,7 @@ class _Search:
 
     SHORTEST_SECONDS = 4.0
     GRID_SECONDS = 1.0
-    TEMPI = (0.5, 0.7, 1.0, 1.4, 2.0)
+    TEMPI = (0.6, 1.0, 1.6)
     EDGE_SECONDS = 1.5
     SAME_BAR_SECONDS = 0.6
     NEIGHBOURS = 2  # bars
@@ -193,6 +199,7 @@ class _Search:
         everywhere = np.union1d(targets, marked[:, 1])
         return jump_path.Rules(
             step=np.array(prices.step),
+            switch=prices.switch * rate,
             enter=enter,
             leave=leave,
             background=prices.background,
@@ -305,7 +312,8 @@ class _Search:
             return "passage_left_out"
         n = len(before)
         rules = jump_path.Rules(
-            step=np.array(self.prices.step),
+            step=np.array(self.prices.step[:1]),
+            switch=np.inf,
             enter=np.zeros(n),
             leave=np.zeros(n),
             background=np.inf,
