@@ -10,6 +10,7 @@ others, a span from bar line to bar line is doubled on one side. Spans are chose
 from __future__ import annotations
 
 import hashlib
+import itertools
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -63,7 +64,7 @@ def downbeats(path: Path) -> tuple[np.ndarray, np.ndarray]:
 def written_repeats(notes: Notes, bars: np.ndarray) -> list[tuple[int, int]]:
     """Spans of bars `(first, length)` that come again at once, note for note in onset and pitch; longest first."""
     content: list[bytes] = []
-    for start, stop in zip(bars[:-1], bars[1:], strict=True):
+    for start, stop in itertools.pairwise(bars):
         inside = (notes.onset >= start - 1e-3) & (notes.onset < stop - 1e-3)
         rows = np.stack([np.round((notes.onset[inside] - start) * 50), notes.pitch[inside]], axis=1)
         content.append(rows[np.lexsort(rows.T)].tobytes())
@@ -209,8 +210,9 @@ def show(result: Result) -> None:
         )
     )
     print(
-        f"{'ok ' if result.right else 'BAD'} {result.name}: {told}; cost {found.cost / found.random_cost:.2f} of random,"
-        f" tempo {found.tempo:.2f}, music {found.music[0]:.1f}-{found.music[1]:.1f}"
+        f"{'ok ' if result.right else 'BAD'} {result.name}: {told};"
+        f" cost {found.cost / found.random_cost:.2f} of random, tempo {found.tempo:.2f},"
+        f" music {found.music[0]:.1f}-{found.music[1]:.1f}"
         f", score {found.segments[0].start:.1f}-{found.segments[-1].stop:.1f}",
         flush=True,
     )

@@ -370,7 +370,7 @@ def test_settings_are_overridden_and_faults_named(tmp_path: Path) -> None:
         "l1",
         "chroma",
         200,
-        False,
+        0.5,
     )
     assert chosen.features.window_length == Settings().features.window_length
     with pytest.raises(ConfigError, match=r"unknown key 'features\.hop_lenght', did you mean 'hop_length'\?"):

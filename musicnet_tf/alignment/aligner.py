@@ -113,7 +113,7 @@ def align(
         note_confidence=note_confidence,
         path=_thinned(warp),
         segments=segments,
-        confidence=judgement.of_pair(found, note_confidence),
+        confidence=judgement.of_pair(found, duration),
         findings=judgement.findings(found, score, segments, stretch, audio, sample_rate, settings.find_jumps),
         duration=duration,
         details={
@@ -136,7 +136,7 @@ def match_cost(audio: np.ndarray, sample_rate: int, score: Score, settings: Sett
     duration = _check(audio, sample_rate, score)
     stretch = float(np.clip(duration / score.notes.end, *_STRETCH))
     synthesised = _synthesise(score.notes, stretch, _soundfont(settings or Settings()))
-    return judgement.contrast(_structure(audio, sample_rate, synthesised, score, stretch))
+    return judgement.contrast(_structure(audio, sample_rate, synthesised, score, stretch), duration)
 
 
 def _check(audio: np.ndarray, sample_rate: int, score: Score) -> float:

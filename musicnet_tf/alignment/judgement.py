@@ -14,21 +14,29 @@ from musicnet_tf.plots import time_label
 if TYPE_CHECKING:
     from musicnet_tf.alignment.aligner import Warp
 
-WRONG_PIECE = 0.72
-"""Contrast from which on a score is taken for another piece. Chosen on development pieces."""
-LOW_CONFIDENCE = 0.6
-_BEST, _WORST = 0.25, WRONG_PIECE
+WRONG_PIECE = 0.5
+"""Contrast from which on a score is taken for another piece. On development pieces of ASAP right pairs had
+0.25 to 0.34, wrong ones, mostly by the same composer, 0.66 to 0.91."""
+LOW_CONFIDENCE = 0.4
+_BEST = 0.2
 _EDGE_SECONDS = 2.0
 _AROUND_SECONDS = 0.25
 _SILENT = 0.02
 _UNMATCHED_SHARE = 0.25
 
 
-def contrast(found: Structure) -> float:
-    """Mean cost along the path against that of frames at random: 0 is equal, 1 is unrelated."""
+def contrast(found: Structure, duration: float) -> float:
+    """Mean cost of the recording against that of frames at random: 0 is equal, 1 is unrelated.
+
+    Args:
+        found: what was played.
+        duration: seconds of the recording; of what sounds outside the music, every second counts as unrelated
+            beyond a quarter of the whole.
+    """
     if not np.isfinite(found.cost):
         return 1.0
-    return float(found.cost / max(found.random_cost, 1e-9))
+    matched = min(1.0, (found.music[1] - found.music[0]) / duration + _UNMATCHED_SHARE)
+    return float(matched * found.cost / max(found.random_cost, 1e-9) + 1.0 - matched)
 
 
 def of_notes(notes: Notes, warp: Warp) -> np.ndarray:
@@ -45,9 +53,9 @@ def of_notes(notes: Notes, warp: Warp) -> np.ndarray:
     return np.clip(1.0 - (local - good) / max(2.0 * float(np.median(warp.costs)) - good, 1e-9), 0.0, 1.0)
 
 
-def of_pair(found: Structure, note_confidence: np.ndarray) -> float:
+def of_pair(found: Structure, duration: float) -> float:
     """0–1: falls from 1, where the path is cheap against frames at random, to 0, where it is not."""
-    return float(np.clip((_WORST - contrast(found)) / (_WORST - _BEST), 0.0, 1.0))
+    return float(np.clip((WRONG_PIECE - contrast(found, duration)) / (WRONG_PIECE - _BEST), 0.0, 1.0))
 
 
 def findings(
@@ -69,18 +77,18 @@ def findings(
         audio, sample_rate: the recording.
         follows_jumps: whether labels follow the jumps; if not, a jump speaks against using them.
     """
-    told = [*_of_match(found), *_of_ends(found, score, segments, audio, sample_rate, stretch)]
+    told = [*_of_match(found, len(audio) / sample_rate), *_of_ends(found, score, segments, audio, sample_rate, stretch)]
     told += [_of_jump(jump, score, stretch, follows_jumps) for jump in found.jumps]
     return tuple(sorted(told, key=lambda finding: not finding.rejects))
 
 
-def _of_match(found: Structure) -> list[Finding]:
-    value = contrast(found)
+def _of_match(found: Structure, duration: float) -> list[Finding]:
+    value = contrast(found, duration)
     if value >= WRONG_PIECE:
         why = f"recording and score do not match (path cost {value:.2f} of random): another piece, or another movement"
         return [Finding("wrong_piece", why, rejects=True)]
-    confidence = of_pair(found, np.zeros(0))
-    if confidence < 1 - LOW_CONFIDENCE:
+    confidence = of_pair(found, duration)
+    if confidence < LOW_CONFIDENCE:
         return [Finding("low_confidence", f"recording and score match poorly (confidence {confidence:.2f})", False)]
     return []
 

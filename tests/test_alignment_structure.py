@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from musicnet_tf.alignment import low_rate, structure
+from musicnet_tf.errors import AlignmentError
+
+RATE = low_rate.FRAME_RATE
+
+
+def music(seconds: float, seed: int) -> np.ndarray:
+    """Frames that change every second, as chords do."""
+    rng = np.random.default_rng(seed)
+    chords = rng.random((round(seconds), 72)) ** 6
+    return low_rate.normalise(np.repeat(chords, round(RATE), axis=0))
+
+
+A, B, C = (music(24, seed) for seed in (1, 2, 3))
+BARS = np.arange(0, 96, 2.0)
+
+
+def found(recording: list[np.ndarray], score: list[np.ndarray]) -> structure.Structure:
+    return structure.find_segments(np.concatenate(recording), np.concatenate(score), RATE, barlines=BARS)
+
+
+def test_a_plain_performance_is_one_segment():
+    result = found([A, B, C], [A, B, C])
+    assert result.jumps == ()
+    assert [(s.start, round(s.stop)) for s in result.segments] == [(0.0, 72)]
+    assert result.cost < 0.1 * result.random_cost
+
+
+def test_a_written_out_repeat_that_is_played_is_no_jump():
+    assert found([A, A, B], [A, A, B]).jumps == ()
+
+
+def test_a_repeat_that_the_score_leaves_out_is_found():
+    (jump,) = found([A, B, B, C], [A, B, C]).jumps
+    assert jump.kind == "repeat_added"
+    assert (jump.start, jump.stop) == pytest.approx((48, 24), abs=2)
+    assert jump.time == pytest.approx(48, abs=2)
+
+
+def test_a_repeat_that_the_performer_leaves_out_is_found():
+    (jump,) = found([A, B, C], [A, B, B, C]).jumps
+    assert jump.kind == "repeat_left_out"
+    assert jump.stop - jump.start == pytest.approx(24, abs=2)
+
+
+def test_a_passage_left_out_is_no_repeat():
+    (jump,) = found([A, C], [A, B, C]).jumps
+    assert jump.kind == "passage_left_out"
+    assert (jump.start, jump.stop) == pytest.approx((24, 48), abs=2)
+
+
+def test_silence_around_the_music_is_left_outside():
+    silence = low_rate.normalise(np.vstack([np.zeros((32, 72)), np.concatenate([A, B, C]), np.zeros((20, 72))]))
+    result = structure.find_segments(silence, np.concatenate([A, B, C]), RATE, barlines=BARS)
+    assert result.music == pytest.approx((8.0, 80.0), abs=1.0)
+
+
+def test_what_cannot_be_compared_is_refused():
+    with pytest.raises(AlignmentError, match="cannot be compared"):
+        structure.find_segments(np.ones((9, 72)), np.ones((9, 12)), RATE)
