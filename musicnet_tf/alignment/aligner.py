@@ -182,7 +182,8 @@ def _what_is_aligned(
     found: structure.Structure, score: Score, duration: float, stretch: float, settings: Settings
 ) -> tuple[tuple[Segment, ...], tuple[float, float]]:
     """Segments in the score's own seconds, and the span of the recording that they are laid onto."""
-    if not settings.find_jumps:
+    wrong = judgement.contrast(found, duration) >= judgement.WRONG_PIECE  # nothing in it can be relied on
+    if wrong or not settings.find_jumps:
         return (Segment(0.0, score.notes.end),), (0.0, duration)
     segments = [Segment(s.start / stretch, s.stop / stretch) for s in found.segments]
     segments[0] = Segment(segments[0].start if segments[0].start > 0 else 0.0, segments[0].stop)
