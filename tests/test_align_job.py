@@ -362,6 +362,21 @@ def test_a_recording_of_another_movement_is_told_with_the_one_that_it_is_of(real
 
 
 @needs_synthesiser
+def test_a_wrong_pair_has_all_that_a_person_checks_it_by(real_pairs):
+    folder, rows = real_pairs
+    assert {name.removeprefix("swapped") for name in rows["swapped"].outputs} >= {".json", ".png", ".flac"}
+    assert rows["swapped"].labels == "swapped.rejected.csv"
+    assert (folder / "out/swapped.png").read_bytes().startswith(b"\x89PNG")
+    told = json.loads((folder / "out/swapped.json").read_text())
+    assert told["accepted"] is False
+    assert [finding["kind"] for finding in told["findings"]] == [
+        text.split(":")[0] for text in rows["swapped"].findings
+    ]
+    assert "passage_unmatched" in {finding["kind"] for finding in told["findings"]}
+    assert {type(finding["rejects"]) for finding in told["findings"]} == {bool}
+
+
+@needs_synthesiser
 @pytest.mark.slow
 def test_several_processes_give_the_same(real_pairs, tmp_path):
     from pipelines import align as job

@@ -113,7 +113,7 @@ def _of_ends(
         if _level(audio, sample_rate, start, stop) < _SILENT * _level(audio, sample_rate, *found.music):
             told.append(Finding(kind, f"{span} are silent", False, start, stop))  # type: ignore[arg-type]
         else:
-            rejects = stop - start > _UNMATCHED_SHARE * duration
+            rejects = bool(stop - start > _UNMATCHED_SHARE * duration)  # of NumPy, JSON takes no truth value
             what = f"{span} sound, but are not in the score: tuning, applause or another movement"
             told.append(Finding("passage_unmatched", what, rejects, start, stop))
     for start, stop, what in (
@@ -121,7 +121,7 @@ def _of_ends(
         (found.segments[-1].stop / stretch, score.notes.end, "end"),
     ):
         if (stop - start) * stretch >= _EDGE_SECONDS:
-            rejects = stop - start > 0.5 * score.notes.end
+            rejects = bool(stop - start > 0.5 * score.notes.end)
             text = f"the {what} of the score is not played ({_span(score, start, stop)})"
             told.append(Finding("passage_left_out", text, rejects))
     return told
