@@ -110,6 +110,15 @@ def test_files_are_linked_and_the_sound_can_be_played(tmp_path):
     assert found.players == ["sure.flac"]
 
 
+@pytest.mark.parametrize("kept", [("a.confidence.csv", "a.csv"), ("a.confidence.csv", "a.rejected.csv")])
+def test_a_file_is_known_by_its_whole_suffix(kept):
+    found = row("a", outputs=(*kept, "a.json"))
+    assert found.output(".csv") == ("a.csv" if "a.csv" in kept else "")
+    assert found.output(".rejected.csv") == ("a.rejected.csv" if "a.rejected.csv" in kept else "")
+    assert (found.output(".confidence.csv"), found.output(".flac")) == ("a.confidence.csv", "")
+    assert row("a.b", outputs=("a.b.csv",)).output(".csv") == "a.b.csv"
+
+
 def test_the_page_needs_nothing_from_elsewhere(tmp_path):
     report.write(ROWS, tmp_path)
     text = (tmp_path / report.PAGE).read_text()

@@ -77,8 +77,9 @@ class Row:
         return self.verdict == "accept" if self.verdict else self.status == "accepted"
 
     def output(self, suffix: str) -> str:
-        """Name of the file written with this suffix, empty where there is none."""
-        return next((name for name in self.outputs if name.endswith(suffix)), "")
+        """Name of the file `<id><suffix>`, empty where it was not written: `.csv` is never `.confidence.csv`."""
+        name = f"{self.id}{suffix}"
+        return name if name in self.outputs else ""
 
 
 @dataclasses.dataclass(frozen=True)
