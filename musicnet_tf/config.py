@@ -15,7 +15,7 @@ from musicnet_tf.errors import ConfigError
 from musicnet_tf.models import Model
 from musicnet_tf.registry import MODELS, TASKS, Registry
 from musicnet_tf.tasks import Task
-from musicnet_tf.validation import construct, merge, parse_overrides
+from musicnet_tf.validation import construct, merge, parse_overrides, read_yaml
 
 FILENAME = "config.yaml"
 
@@ -144,13 +144,4 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
         ConfigError: where the file cannot be read, a key is unknown or a value of the wrong type; the
             message names the key, and for an unknown one the nearest right one.
     """
-    path = Path(path)
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ConfigError(f"{path}: not found") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: must be a mapping of keys to values")
-    return construct(Experiment, merge(values, parse_overrides(overrides)), where=str(path))
+    return construct(Experiment, merge(read_yaml(path), parse_overrides(overrides)), where=str(path))

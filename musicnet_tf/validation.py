@@ -1,9 +1,10 @@
-"""Values from outside → pydantic models, every fault told in one line that names the key."""
+"""Values from outside → pydantic models, every fault told in one line that names the file or key."""
 
 from __future__ import annotations
 
 import reprlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pydantic
@@ -27,6 +28,24 @@ def construct(cls: type[M], values: Mapping[str, Any], where: str) -> M:
         raise ConfigError(f"{where}: {describe(cls, error)}") from error
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """The mapping that a YAML file holds, of plain values alone.
+
+    Raises:
+        ConfigError: in one line that names the file, where it is not there, cannot be read as YAML or holds
+            no mapping.
+    """
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: not found") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: must be a mapping of keys to values")
+    return values
 
 
 def describe(cls: type[pydantic.BaseModel], error: pydantic.ValidationError) -> str:

@@ -19,6 +19,37 @@ print(validation.parse_overrides(["delay={Sines: 0.06}"]), "tensorflow" in sys.m
     assert done.stdout.strip() == "{'delay': {'Sines': 0.06}} False"
 
 
+def test_a_mapping_is_read_of_a_yaml_file(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text("a: {b: 1.5e-3}\nname: Dvořák\n1: [yes, ~]\n", encoding="utf-8")
+    assert validation.read_yaml(path) == {"a": {"b": 0.0015}, "name": "Dvořák", 1: [True, None]}
+    assert validation.read_yaml(str(path)) == validation.read_yaml(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, r"x\.yaml: not found$"),
+        (b"", r"x\.yaml: must be a mapping of keys to values$"),
+        (b"- a\n", r"x\.yaml: must be a mapping of keys to values$"),
+        (b"a: 1\n b: [\n", r"x\.yaml: not readable as YAML: [^\n]+$"),
+        (b"a: \xff", r"x\.yaml: not readable as YAML: [^\n]+$"),
+        (b"a: !!python/object/apply:os.getcwd []", r"x\.yaml: not readable as YAML: could not determine a constructor"),
+    ],
+)
+def test_a_file_that_holds_no_mapping_is_told_in_one_line(content, message, tmp_path):
+    path = tmp_path / "x.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError, match=message):
+        validation.read_yaml(path)
+
+
+def test_a_folder_is_no_yaml_file(tmp_path):
+    with pytest.raises(ConfigError, match=r"not readable as YAML: .*directory"):
+        validation.read_yaml(tmp_path)
+
+
 def test_overrides_are_yaml_laid_one_over_another():
     assert validation.parse_overrides([]) == {}
     assert validation.parse_overrides(["a.b=1", "a.c=[x, 2.5]", "d=e=f", "g=", "a.b=yes"]) == {

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Literal
 
 import pydantic
-import yaml
 
 from musicnet_tf.errors import ConfigError
-from musicnet_tf.validation import construct, merge, parse_overrides
+from musicnet_tf.validation import construct, merge, parse_overrides, read_yaml
 
 CONFIGS = Path("configs/alignment")
 """Where a source tree keeps the named configs, from its root."""
@@ -86,7 +85,7 @@ def load_settings(source: str | Path | None = None, overrides: Sequence[str] = (
             the key, and for an unknown one the nearest right one.
     """
     path = None if source is None else _find(source)
-    values = {} if path is None else _read(path)
+    values = {} if path is None else read_yaml(path)
     return construct(Settings, merge(values, parse_overrides(overrides)), where=str(path or "alignment settings"))
 
 
@@ -99,13 +98,3 @@ def _find(source: str | Path) -> Path:
     choices = ", ".join(sorted(p.stem for p in CONFIGS.glob("*.yaml")))
     known = f"or one of {choices}" if choices else f"as in {CONFIGS} of the source tree"
     raise ConfigError(f"{source}: no such alignment config; give a YAML file, {known}")
-
-
-def _read(path: Path) -> dict[str, object]:
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: must be a mapping of keys to values")
-    return values
