@@ -16,19 +16,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy.optimize import linear_sum_assignment
 
-from musicnet_tf import scores
-from musicnet_tf.alignment.result import Alignment
-from musicnet_tf.alignment.settings import Settings
-from musicnet_tf.errors import AlignmentError, AudioError, ScoreError
-from musicnet_tf.events import Note, Notes, Score
-
-sys.path.append(str(Path(__file__).parents[1]))  # benchmarks are not installed
-
 from benchmarks import _alignment_corpora as corpora
 from benchmarks import _alignment_matching as matching
 from benchmarks import _alignment_peers as ways
 from benchmarks import alignment_accuracy as accuracy
 from benchmarks import alignment_truth as truth
+from musicnet_tf import scores
+from musicnet_tf.alignment.result import Alignment
+from musicnet_tf.alignment.settings import Settings
+from musicnet_tf.errors import AlignmentError, AudioError, ScoreError
+from musicnet_tf.events import Note, Notes, Score
 
 BEATS = np.arange(0, 9, 1.0)
 PLAYED_BEATS = np.array([0.5, 1.6, 2.6, 3.5, 4.7, 6.2, 7.3, 8.3, 9.5])
