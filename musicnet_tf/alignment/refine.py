@@ -1,0 +1,313 @@
+"""Labels that lie near → labels that lie on the onsets a transcription model hears.
+
+The labels' own piano roll is warped onto the model's posteriorgram, in a tube around where they are; then each note
+takes a peak of its own pitch's onset activation, one peak no more than one note (after NoteEM: Maman and Bermano,
+Unaligned supervision for automatic music transcription in the wild, ICML 2022). Notes for which there is none move
+with their neighbours, and ends move as the music around them does.
+
+A model puts onsets where its training labels did. The shipped one was trained with labels moved onto the sound, so
+that labels which lie off it by a constant, as MusicNet's do by 0.03 s, are moved by that constant too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pydantic
+import scipy.ndimage
+import scipy.optimize
+
+from musicnet_tf import audio as sounds
+from musicnet_tf import windowing
+from musicnet_tf.alignment import dtw
+from musicnet_tf.alignment.aligner import Warp
+from musicnet_tf.alignment.label_evidence import Peaks
+from musicnet_tf.decode.notes import find_peaks
+from musicnet_tf.errors import AudioError, ModelError, ScoreError
+from musicnet_tf.events import Notes
+from musicnet_tf.scores import with_columns
+from musicnet_tf.timebase import FrameClock
+
+if TYPE_CHECKING:
+    from musicnet_tf.transcription import Predictor
+
+_ONSET_WIDTH = 0.05
+_FLOOR = 0.02
+"""In every pitch, so that silence is alike and like other silence."""
+_SAME_ONSET = 0.02
+_MEDIAN_NOTES = 17
+_OUTLIER_SECONDS = 0.15
+_SHORTEST_SECONDS = 0.01
+_LEAST_LENGTH = 0.5
+_LOOKAHEAD = 4  # frames that `find_peaks` wants after the last
+
+
+class RefineSettings(pydantic.BaseModel):
+    """How labels are refined.
+
+    Attributes:
+        reach: seconds by which labels may be off altogether: half the width of the tube.
+        onset_weight: of onsets against what sounds, in the cost of the warp.
+        step_penalty: of the warp, for each step along one side alone.
+        least_peak: least activation of an onset that a note may take.
+        snap_reach: seconds around a warped note within which its onset is looked for.
+        snap_widths: standard deviations in seconds of the bell that weighs peaks by how near they lie, one a
+            pass; a later pass starts from where the one before moved the music.
+    """
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+
+    reach: float = pydantic.Field(1.5, gt=0, le=30)
+    onset_weight: float = pydantic.Field(2.0, ge=0)
+    step_penalty: float = pydantic.Field(2.0, ge=0)
+    least_peak: float = pydantic.Field(0.25, gt=0, le=1)
+    snap_reach: float = pydantic.Field(0.4, gt=0, le=5)
+    snap_widths: tuple[float, ...] = pydantic.Field((0.12, 0.08), min_length=1)
+
+
+class Heard(NamedTuple):
+    """What a model hears in a recording.
+
+    Attributes:
+        heads: name → activations, float32 `(frames, pitches)`; `frame` and `onset` are there.
+        clock: when each frame is.
+        first_pitch: MIDI number of column 0.
+    """
+
+    heads: dict[str, np.ndarray]
+    clock: FrameClock
+    first_pitch: int
+
+    @property
+    def num_frames(self) -> int:
+        return len(self.heads["onset"])
+
+
+class Snapped(NamedTuple):
+    """Onsets that notes took: seconds, NaN where there is none, and the activation of the peak, both `(n,)`."""
+
+    onset: np.ndarray
+    strength: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Refined:
+    """Labels before and after, row for row in the order of `before`.
+
+    Attributes:
+        before: the labels as given.
+        onset, offset: seconds where they were moved to, float64 `(n,)`.
+        snapped: whether a note took an onset of its own, rather than moving with its neighbours, bool `(n,)`.
+        confidence: activation of the onset at which a note now begins, 0–1, float64 `(n,)`; 0 for
+            pitches that the model does not know.
+    """
+
+    before: Notes
+    onset: np.ndarray
+    offset: np.ndarray
+    snapped: np.ndarray
+    confidence: np.ndarray
+
+    @property
+    def moved(self) -> np.ndarray:
+        """Seconds by which each onset moved, positive where it is later now."""
+        return self.onset - self.before.onset
+
+    @property
+    def notes(self) -> Notes:
+        """The refined labels, sorted anew."""
+        return with_columns(self.before, onset=self.onset, offset=self.offset)
+
+
+def hear(audio: np.ndarray, sample_rate: int, predictor: Predictor) -> Heard:
+    """Runs a transcription model over float32 mono audio `(n,)`.
+
+    Raises:
+        ModelError: where the model has no heads `onset` and `frame` of equal pitches.
+        AudioError: where the recording is shorter than two frames.
+    """
+    spec = predictor.manifest.geometry
+    onset, frame = (spec.heads.get(name) for name in ("onset", "frame"))
+    if onset is None or onset != frame:
+        raise ModelError(
+            f"model {predictor.manifest.name!r} has no heads onset and frame of the same pitches;"
+            " refinement needs one that hears onsets, such as notes_harmonic_cnn"
+        )
+    resampled = sounds.resample(audio, sample_rate, spec.clock.sample_rate, "the recording")
+    clock = windowing.recording_clock(spec)
+    if clock.num_frames(len(resampled)) < 2:
+        raise AudioError("the recording is shorter than two frames of the model; is it the right file?")
+    return Heard(windowing.posteriorgram(resampled, spec, predictor), clock, onset.first_pitch)
+
+
+def refine(notes: Notes, heard: Heard, settings: RefineSettings | None = None) -> Refined:
+    """Moves labels onto what a model hears.
+
+    Args:
+        notes: labels that lie within `settings.reach` of the truth, most of them far nearer.
+        heard: by `hear`, of the whole recording.
+        settings: see there.
+
+    Raises:
+        ScoreError: where there are no labels.
+    """
+    settings = settings or RefineSettings()
+    if not len(notes):
+        raise ScoreError("no labels to refine: give a label file with at least one note")
+    peaks = onset_peaks(heard, settings.least_peak)
+    warp = _warp(notes, heard, settings)
+    onset, offset = _warped(notes.onset, warp), _warped(notes.offset, warp)
+    for width in settings.snap_widths:
+        snapped = snap(onset, notes.pitch, peaks, settings.snap_reach, width)
+        times, moves = _movement(onset, snapped.onset)
+        onset, offset = (column + np.interp(column, times, moves) for column in (onset, offset))
+    taken = np.isfinite(snapped.onset)
+    onset = np.maximum(np.where(taken, snapped.onset, onset), 0.0)
+    confidence = np.where(taken, snapped.strength, _activation(heard, onset, notes.pitch))
+    return Refined(notes, onset, _ends(notes, onset, offset), taken, confidence)
+
+
+def onset_peaks(heard: Heard, least: float) -> Peaks:
+    """Every onset that a model hears, to a fraction of a frame, by pitch and then by time.
+
+    Args:
+        heard: by `hear`.
+        least: activation of a peak; see `decode.notes.find_peaks`, whose parabola's place the exact apex of the
+            training targets' triangle takes.
+    """
+    activations = heard.heads["onset"]
+    padded = np.pad(activations, ((1, _LOOKAHEAD), (0, 0)), constant_values=-1.0)
+    frame, column, shift = find_peaks(padded, least)
+    time = heard.clock.frame_to_time(frame + shift)
+    order = np.lexsort((time, column))
+    return Peaks(time[order], column[order] + heard.first_pitch, activations[frame, column][order])
+
+
+def snap(onset: np.ndarray, pitch: np.ndarray, peaks: Peaks, reach: float, width: float) -> Snapped:
+    """Gives notes peaks of their own pitch, so that the sum of weighted strengths is the greatest.
+
+    A peak's strength counts as much as a bell of standard deviation `width` around the note leaves of it. A peak
+    is taken by one note alone, and notes of a pitch keep their order; only notes of one pitch that begin together
+    (a unison of two instruments) share a peak.
+
+    Args:
+        onset: seconds, float64 `(n,)`, in any order.
+        pitch: MIDI numbers `(n,)`.
+        peaks: where notes may begin.
+        reach: seconds beyond which no peak is taken.
+        width: seconds.
+    """
+    snapped = Snapped(np.full(len(onset), np.nan), np.zeros(len(onset)))
+    for value in np.unique(pitch).tolist():
+        there, rows = peaks.of(value), np.flatnonzero(pitch == value)
+        rows = rows[np.argsort(onset[rows], kind="stable")]
+        apart = np.diff(onset[rows]) > 2 * reach  # no peak is in reach of notes on both sides
+        for together in np.split(rows, np.flatnonzero(apart) + 1):
+            _assign(onset, together, there, reach, width, snapped)
+    return snapped
+
+
+def _assign(onset: np.ndarray, rows: np.ndarray, peaks: Peaks, reach: float, width: float, snapped: Snapped) -> None:
+    """Fills in the peaks that notes of one pitch, sorted by onset, take."""
+    first, after = np.searchsorted(peaks.time, [onset[rows[0]] - reach, onset[rows[-1]] + reach])
+    time, strength = peaks.time[first:after], peaks.strength[first:after]
+    group = np.cumsum(np.diff(onset[rows], prepend=onset[rows[0]]) > _SAME_ONSET)
+    place = onset[rows[np.searchsorted(group, np.arange(group[-1] + 1))]]
+    distance = time - place[:, np.newaxis]
+    gain = np.where(np.abs(distance) <= reach, strength * np.exp(-0.5 * (distance / width) ** 2), 0.0)
+    note, peak = scipy.optimize.linear_sum_assignment(gain, maximize=True)
+    real = gain[note, peak] > 0
+    taken = np.full(len(place), -1)
+    taken[note[real]] = np.sort(peak[real])  # two that cross, uncrossed, lie no farther than they did
+    has = taken[group] >= 0
+    snapped.onset[rows[has]] = time[taken[group][has]]
+    snapped.strength[rows[has]] = strength[taken[group][has]]
+
+
+def _warp(notes: Notes, heard: Heard, settings: RefineSettings) -> Warp:
+    """The labels' piano roll laid onto the posteriorgram."""
+    frame, onset = _rolls(notes, heard)
+    costs = dtw.Costs(
+        _unit(heard.heads["frame"]),
+        _unit(frame),
+        np.ascontiguousarray(heard.heads["onset"]),
+        onset,
+        onset_weight=settings.onset_weight,
+        step_penalty=settings.step_penalty,
+    )
+    count = heard.num_frames
+    diagonal = np.repeat(np.arange(count)[:, np.newaxis], 2, axis=1)
+    radius = max(1, round(settings.reach * heard.clock.frame_rate))
+    path, along = dtw._warp(costs, dtw.around(diagonal, count, count, radius))
+    heard_at, labelled_at = (heard.clock.frame_to_time(column) for column in path.T)
+    return Warp(heard_at, labelled_at, along)
+
+
+def _rolls(notes: Notes, heard: Heard) -> tuple[np.ndarray, np.ndarray]:
+    """What a model that heard just these notes would give: float32 `(frames, pitches)` of frames and onsets."""
+    import tensorflow as tf
+
+    from musicnet_tf import targets
+    from musicnet_tf.models import HeadSpec
+
+    rate = heard.clock.sample_rate
+    onset, offset = (tf.constant(np.round(t * rate).astype(np.int64)) for t in (notes.onset, notes.offset))
+    tensors = targets.NoteTensors(onset, offset, tf.constant(notes.pitch), tf.constant(notes.velocity))
+    head = HeadSpec(heard.heads["frame"].shape[1], heard.first_pitch)
+    grid = (heard.clock, heard.num_frames, head)
+    frame = targets.sounding(tensors, *grid)
+    return frame.numpy(), targets.nearness(tensors.onset, tensors, *grid, _ONSET_WIDTH).numpy()
+
+
+def _unit(values: np.ndarray) -> np.ndarray:
+    raised = values + np.float32(_FLOOR)
+    return raised / np.linalg.norm(raised, axis=1, keepdims=True)
+
+
+def _warped(seconds: np.ndarray, warp: Warp) -> np.ndarray:
+    """Where the warp puts instants; those outside the recording move as its nearest end does."""
+    inside = np.clip(seconds, warp.score[0], warp.score[-1])
+    return seconds + warp.to_recording(inside) - inside
+
+
+def _movement(onset: np.ndarray, snapped: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How the music moves, to be interpolated: seconds, ascending, and the seconds that are added there.
+
+    At each onset the median over the notes that begin there. Notes that moved otherwise than those around them were
+    labelled wrongly one by one, and are left out.
+    """
+    rows = np.flatnonzero(np.isfinite(snapped))
+    rows = rows[np.argsort(onset[rows], kind="stable")]
+    moves = snapped[rows] - onset[rows]
+    usual = scipy.ndimage.median_filter(moves, _MEDIAN_NOTES, mode="nearest") if len(rows) else moves
+    alike = np.abs(moves - usual) < _OUTLIER_SECONDS
+    if not alike.any():
+        return np.zeros(1), np.zeros(1)
+    times, moves = onset[rows][alike], moves[alike]
+    bounds = np.flatnonzero(np.diff(times) > _SAME_ONSET / 2) + 1
+    chords = zip(np.split(times, bounds), np.split(moves, bounds), strict=True)
+    centres = np.array([(chord.mean(), np.median(move)) for chord, move in chords])
+    return centres[:, 0], centres[:, 1]
+
+
+def _activation(heard: Heard, onset: np.ndarray, pitch: np.ndarray) -> np.ndarray:
+    """The highest activation of each pitch's onset within a frame of an instant."""
+    activations = scipy.ndimage.maximum_filter1d(heard.heads["onset"], 3, axis=0)
+    frame = np.clip(np.rint(heard.clock.time_to_frame(onset)).astype(np.int64), 0, heard.num_frames - 1)
+    column = pitch - heard.first_pitch
+    known = (column >= 0) & (column < activations.shape[1])
+    return np.where(known, activations[frame, np.where(known, column, 0)], 0.0)
+
+
+def _ends(notes: Notes, onset: np.ndarray, offset: np.ndarray) -> np.ndarray:
+    """Offsets that leave each note half its length at least, and that go into no next note which they did not."""
+    length = notes.offset - notes.onset
+    offset = np.maximum(offset, onset + np.maximum(_LEAST_LENGTH * length, _SHORTEST_SECONDS))
+    rows = np.lexsort((notes.onset, notes.instrument, notes.pitch))
+    here, after = rows[:-1], rows[1:]
+    same = (notes.pitch[here] == notes.pitch[after]) & (notes.instrument[here] == notes.instrument[after])
+    same &= (notes.offset[here] <= notes.onset[after]) & (onset[after] >= onset[here] + _SHORTEST_SECONDS)
+    offset[here[same]] = np.minimum(offset[here[same]], onset[after[same]])
+    return offset
