@@ -13,8 +13,11 @@ import sys
 
 from absl import app, flags
 
-_CORPUS = flags.DEFINE_string("corpus", None, "Folder of MusicNet, to measure the building of records.")
-_RECORDS = flags.DEFINE_string("records", None, "Folder of record sets, to measure the input pipeline.")
+
+def define_flags() -> None:
+    """The command line. Importing the module defines no flag: one process has a single set of them."""
+    flags.DEFINE_string("corpus", None, "Folder of MusicNet, to measure the building of records.")
+    flags.DEFINE_string("records", None, "Folder of record sets, to measure the input pipeline.")
 
 
 def main(argv: list[str]) -> int:
@@ -22,10 +25,10 @@ def main(argv: list[str]) -> int:
     if argv[1:]:
         raise app.UsageError(f"unexpected argument {argv[1]!r}; folders are named by --corpus and --records")
     commands = [["benchmarks.transcription"]]
-    if _CORPUS.value:
-        commands.append(["benchmarks.records", f"--data_dir={_CORPUS.value}"])
-    if _RECORDS.value:
-        commands.append(["benchmarks.input_pipeline", f"--set=data.folder={_RECORDS.value}"])
+    if flags.FLAGS.corpus:
+        commands.append(["benchmarks.records", f"--data_dir={flags.FLAGS.corpus}"])
+    if flags.FLAGS.records:
+        commands.append(["benchmarks.input_pipeline", f"--set=data.folder={flags.FLAGS.records}"])
     for module, *options in commands:
         print(f"== {module}", flush=True)
         status = subprocess.run([sys.executable, "-m", module, *options], check=False).returncode
@@ -35,4 +38,5 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    define_flags()
     app.run(main)

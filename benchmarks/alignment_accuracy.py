@@ -37,21 +37,6 @@ from musicnet_tf.errors import MusicNetError
 
 SETS = ("asap", "vienna_four", "vienna", "bach10", "musicnet", "musicnet_scores", "maps", "development")
 
-_ASAP = flags.DEFINE_string("asap", None, "Folder of ASAP.")
-_VIENNA = flags.DEFINE_string("vienna", None, "Folder of Vienna 4x22, with match/ and midi/.")
-_DATA = flags.DEFINE_string("data", None, "Folder with bach10/, musicnet/ and maps/.")
-_CACHE = flags.DEFINE_string("cache", None, "Folder for what is rendered and computed.", required=True)
-_CONFIG = flags.DEFINE_list("config", ["paper", "best"], "Alignment configs: names or YAML files; empty for none.")
-_SET = flags.DEFINE_multi_string("set", [], "Change of every config, as features.hop_length=512.")
-_SETS = flags.DEFINE_list(
-    "sets", ["asap", "vienna_four", "bach10", "musicnet", "musicnet_scores", "maps"], f"Of {SETS}."
-)
-_PEERS = flags.DEFINE_bool("peers", False, "Measure librosa and synctoolbox too.")
-_ONLY = flags.DEFINE_list("only", [], "Names of ways in the table; the others are left out.")
-_SWEEP = flags.DEFINE_bool("sweep", False, "Vary the first config (paper_multiscale by default) as appendix B does.")
-_FRESH = flags.DEFINE_bool("fresh", False, "Compute again what the cache holds.")
-_JOBS = flags.DEFINE_integer("jobs", 1, "Pairs aligned at a time.", lower_bound=1)
-
 SWEPT: dict[str, list[Any]] = {
     "features.hop_length": [256, 512, 1024, 2048, 4096],
     "features.window_length": [1024, 2048, 4096, 8192],
@@ -61,9 +46,8 @@ SWEPT: dict[str, list[Any]] = {
 }
 
 
-def load_pairs(name: str) -> list[Pair]:
+def load_pairs(name: str, asap: Path | None, vienna: Path | None, data: Path | None) -> list[Pair]:
     """The pairs of a set; none where its folder was not named."""
-    asap, vienna, data = (None if flag.value is None else Path(flag.value) for flag in (_ASAP, _VIENNA, _DATA))
     if name in ("asap", "development") and asap:
         chosen = alignment_truth.select(alignment_truth.asap_entries(asap))
         return [alignment_truth.read_asap(entry) for entry in chosen["report" if name == "asap" else name]]
@@ -164,19 +148,22 @@ def _with(settings: Settings, key: str, value: Any) -> Settings:
     return Settings.model_validate(values)
 
 
-def _results(pairs: list[Pair], way: ways.Way, cache: Path) -> Iterator[dict[str, Any]]:
-    if _JOBS.value == 1:
-        yield from (measure(way, pair, cache, _FRESH.value) for pair in pairs)
+def _results(pairs: list[Pair], way: ways.Way, cache: Path, fresh: bool, jobs: int) -> Iterator[dict[str, Any]]:
+    if jobs == 1:
+        yield from (measure(way, pair, cache, fresh) for pair in pairs)
         return
     context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(_JOBS.value, mp_context=context) as pool:
-        waiting = [pool.submit(measure, way, pair, cache, _FRESH.value) for pair in pairs]
+    with concurrent.futures.ProcessPoolExecutor(jobs, mp_context=context) as pool:
+        waiting = [pool.submit(measure, way, pair, cache, fresh) for pair in pairs]
         yield from (done.result() for done in waiting)
 
 
-def report(name: str, pairs: list[Pair], way: ways.Way, cache: Path) -> list[dict[str, Any]]:
+def report(
+    name: str, pairs: list[Pair], way: ways.Way, cache: Path, fresh: bool = False, jobs: int = 1
+) -> list[dict[str, Any]]:
     """Measures a way on a set, prints its line, and gives a row for each piece."""
-    bar = tqdm(_results(pairs, way, cache), desc=f"{name} {way.name}", total=len(pairs), disable=None, leave=False)
+    measured = _results(pairs, way, cache, fresh, jobs)
+    bar = tqdm(measured, desc=f"{name} {way.name}", total=len(pairs), disable=None, leave=False)
     results = list(bar)
     pieces, rows = {}, []
     for pair, result in zip(pairs, results, strict=True):
@@ -193,40 +180,58 @@ def report(name: str, pairs: list[Pair], way: ways.Way, cache: Path) -> list[dic
 
 
 def _ways(cache: Path) -> list[ways.Way]:
-    named = [source for source in _CONFIG.value if source]
-    if _SWEEP.value:
+    named = [source for source in flags.FLAGS.config if source]
+    if flags.FLAGS.sweep:
         base = named[0] if flags.FLAGS["config"].present else "paper_multiscale"
-        return sweep(load_settings(base, _SET.value))
-    found = [ways.Way(Path(source).stem, load_settings(source, _SET.value)) for source in named]
-    return found + (ways.peers(cache / "peers") if _PEERS.value else [])
+        return sweep(load_settings(base, flags.FLAGS.set))
+    found = [ways.Way(Path(source).stem, load_settings(source, flags.FLAGS.set)) for source in named]
+    return found + (ways.peers(cache / "peers") if flags.FLAGS.peers else [])
+
+
+def define_flags() -> None:
+    """The command line. Importing the module defines no flag: one process has a single set of them."""
+    flags.DEFINE_string("asap", None, "Folder of ASAP.")
+    flags.DEFINE_string("vienna", None, "Folder of Vienna 4x22, with match/ and midi/.")
+    flags.DEFINE_string("data", None, "Folder with bach10/, musicnet/ and maps/.")
+    flags.DEFINE_string("cache", None, "Folder for what is rendered and computed.", required=True)
+    flags.DEFINE_list("config", ["paper", "best"], "Alignment configs: names or YAML files; empty for none.")
+    flags.DEFINE_multi_string("set", [], "Change of every config, as features.hop_length=512.")
+    flags.DEFINE_list("sets", ["asap", "vienna_four", "bach10", "musicnet", "musicnet_scores", "maps"], f"Of {SETS}.")
+    flags.DEFINE_bool("peers", False, "Measure librosa and synctoolbox too.")
+    flags.DEFINE_list("only", [], "Names of ways in the table; the others are left out.")
+    flags.DEFINE_bool("sweep", False, "Vary the first config (paper_multiscale by default) as appendix B does.")
+    flags.DEFINE_bool("fresh", False, "Compute again what the cache holds.")
+    flags.DEFINE_integer("jobs", 1, "Pairs aligned at a time.", lower_bound=1)
 
 
 def main(argv: list[str]) -> int:
     """Exit status: 1 where no folder of a corpus was named."""
     if argv[1:]:
         raise app.UsageError(f"unexpected argument {argv[1]!r}; folders are named by flags")
-    names = ["development"] if _SWEEP.value else _SETS.value
+    names = ["development"] if flags.FLAGS.sweep else flags.FLAGS.sets
     unknown = [name for name in names if name not in SETS]
     if unknown:
         raise app.UsageError(f"--sets: {unknown[0]!r} is none of {', '.join(SETS)}")
-    cache = files.make_folder(_CACHE.value)
-    chosen = [way for way in _ways(cache) if not _ONLY.value or way.name in _ONLY.value]
+    cache = files.make_folder(flags.FLAGS.cache)
+    chosen = [way for way in _ways(cache) if not flags.FLAGS.only or way.name in flags.FLAGS.only]
     print("Every choice follows from the SHA-256 of a piece's name; there is no other seed.")
     for way in chosen:
         print(f"{way.name}: {'a peer' if way.settings is None else json.dumps(way.settings.model_dump())}")
-    if _VIENNA.value:
-        check = corpora.check_matching(Path(_VIENNA.value))
+    if flags.FLAGS.vienna:
+        check = corpora.check_matching(Path(flags.FLAGS.vienna))
         print(
             f"truth as found for ASAP, against Vienna's matches: of {check.notes} notes {check.wrong} wrong by"
             f" more than 20 ms, {check.missed} not found"
         )
+    named = (flags.FLAGS.asap, flags.FLAGS.vienna, flags.FLAGS.data)
+    folders = [None if folder is None else Path(folder) for folder in named]
     print(HEADER)
     rows = [
         line
         for name in names
-        if (pairs := load_pairs(name))
+        if (pairs := load_pairs(name, *folders))
         for way in chosen
-        for line in report(name, pairs, way, cache)
+        for line in report(name, pairs, way, cache, flags.FLAGS.fresh, flags.FLAGS.jobs)
     ]
     if not rows:
         print("nothing measured: name a corpus by --asap, --vienna or --data")
@@ -235,11 +240,12 @@ def main(argv: list[str]) -> int:
     writer = csv.DictWriter(table, list(rows[0]))
     writer.writeheader()
     writer.writerows(rows)
-    target = cache / ("sweep.csv" if _SWEEP.value else "accuracy.csv")
+    target = cache / ("sweep.csv" if flags.FLAGS.sweep else "accuracy.csv")
     files.write_text(target, table.getvalue())
     print(f"each piece: {target}")
     return 0
 
 
 if __name__ == "__main__":
+    define_flags()
     app.run(main)

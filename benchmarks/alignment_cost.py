@@ -288,11 +288,9 @@ def machine() -> dict[str, Any]:
 
 
 def define_flags() -> None:
-    """Flags of the command line; `--asap` and `--cache` are those of `alignment_accuracy`."""
-    from benchmarks import alignment_accuracy  # noqa: F401
-
-    flags.declare_key_flag("asap")
-    flags.declare_key_flag("cache")
+    """The command line. Importing the module defines no flag: one process has a single set of them."""
+    flags.DEFINE_string("asap", None, "Folder of ASAP.", required=True)
+    flags.DEFINE_string("cache", None, "Folder for what is rendered and computed.", required=True)
     flags.DEFINE_string("output", None, "Folder for the table and for what is computed.", required=True)
     flags.DEFINE_list("minutes", ["1", "5", "18"], "Lengths to measure.")
     flags.DEFINE_string("piece", "Schubert-Wanderer_fantasie", "Piece of ASAP, its folder's parts joined by hyphens.")

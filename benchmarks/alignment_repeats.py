@@ -22,12 +22,6 @@ from musicnet_tf import audio, scores, synthesis
 from musicnet_tf.alignment import low_rate, structure
 from musicnet_tf.events import Notes, Score
 
-_ASAP = flags.DEFINE_string("asap", None, "Folder of ASAP.", required=True)
-_CACHE = flags.DEFINE_string("cache", None, "Folder for what is rendered and computed.", required=True)
-_SET = flags.DEFINE_enum("set", "report", ["report", "development"], "Which pieces.")
-_CLEAN = flags.DEFINE_integer("clean", 40, "Clean pairs.")
-_CHANGED = flags.DEFINE_integer("changed", 20, "Pairs with a repeat taken out or put in.")
-
 SCORE_FONT = "MuseScore_General_Full.sf3"
 MIN_BARS, MAX_BARS, MIN_SECONDS = 8, 32, 10.0
 
@@ -222,19 +216,28 @@ def show(result: Result) -> None:
         )
 
 
+def define_flags() -> None:
+    """The command line. Importing the module defines no flag: one process has a single set of them."""
+    flags.DEFINE_string("asap", None, "Folder of ASAP.", required=True)
+    flags.DEFINE_string("cache", None, "Folder for what is rendered and computed.", required=True)
+    flags.DEFINE_enum("set", "report", ["report", "development"], "Which pieces.")
+    flags.DEFINE_integer("clean", 40, "Clean pairs.")
+    flags.DEFINE_integer("changed", 20, "Pairs with a repeat taken out or put in.")
+
+
 def main(argv: list[str]) -> None:
     """Prints each pair and the two counts."""
-    cache = Path(_CACHE.value)
+    cache = Path(flags.FLAGS.cache)
     cache.mkdir(parents=True, exist_ok=True)
-    entries = truth.select(truth.asap_entries(Path(_ASAP.value)))[_SET.value]
+    entries = truth.select(truth.asap_entries(Path(flags.FLAGS.asap)))[flags.FLAGS.set]
     entries = sorted(entries, key=lambda entry: hashlib.sha256(entry.id.encode()).hexdigest())
     clean = []
-    for entry in entries[: _CLEAN.value]:
+    for entry in entries[: flags.FLAGS.clean]:
         clean.append(run(entry, cache, None))
         show(clean[-1])  # type: ignore[arg-type]
     changed: list[Result] = []
     for entry in entries:
-        if len(changed) >= _CHANGED.value:
+        if len(changed) >= flags.FLAGS.changed:
             break
         result = run(entry, cache, len(changed))
         if result is not None:
@@ -245,4 +248,5 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    define_flags()
     app.run(main)

@@ -29,12 +29,6 @@ from musicnet_tf.datasets.maps import Maps
 from musicnet_tf.datasets.musicnet import MusicNet
 from musicnet_tf.events import Notes
 
-_MAPS = flags.DEFINE_string("maps", None, "Folder of MAPS.")
-_BACH10 = flags.DEFINE_string("bach10", None, "Folder of Bach10.")
-_MUSICNET = flags.DEFINE_string("musicnet", None, "Folder of MusicNet.")
-_DEVELOPMENT = flags.DEFINE_bool("development", False, "Measure the pieces that settings were chosen on instead.")
-_SEED = flags.DEFINE_integer("seed", 0, "Draws the labels that are moved.")
-
 RATE = label_evidence.CLOCK.sample_rate
 SHARES = (0.0, 0.05, 0.1, 0.2)
 SHIFTS = (0.1, 0.2, 0.5)
@@ -84,14 +78,14 @@ def without_lag_of_velocity(piece: Piece) -> Notes:
     return dataclasses.replace(piece.notes, onset=piece.notes.onset + lag, offset=piece.notes.offset + lag)
 
 
-def pieces(corpus: Dataset, names: list[str]) -> Iterator[Piece]:
+def pieces(corpus: Dataset, names: list[str], seed: int) -> Iterator[Piece]:
     """Those pieces of a corpus, one at a time."""
     recordings = [r for r in corpus.recordings() if r.id in names]
     for recording in tqdm(recordings, unit="piece", disable=None):
-        yield Piece.read(corpus, recording, np.random.default_rng(_SEED.value))
+        yield Piece.read(corpus, recording, np.random.default_rng(seed))
 
 
-def report(title: str, measured: list[tuple[Piece, Notes]]) -> None:
+def report(title: str, measured: list[tuple[Piece, Notes]], seed: int) -> None:
     """Prints what is estimated for every share and shift, pooled over labels, and its spread over pieces."""
     counts = np.array([len(notes) for _, notes in measured])
     print(f"\n{title}: {len(measured)} pieces, {counts.sum()} labels")
@@ -99,7 +93,7 @@ def report(title: str, measured: list[tuple[Piece, Notes]]) -> None:
     for seconds in SHIFTS:
         cells = []
         for share in SHARES:
-            rng = np.random.default_rng([_SEED.value, round(100 * share), round(1000 * seconds)])
+            rng = np.random.default_rng([seed, round(100 * share), round(1000 * seconds)])
             found = [
                 label_check.judge(piece.peaks, misplace(notes, share, seconds, rng), piece.duration).share
                 for piece, notes in measured
@@ -113,29 +107,39 @@ def report(title: str, measured: list[tuple[Piece, Notes]]) -> None:
     print(f"spectral peak at the fundamental in the first 0.1 s: {at_label:.1%} of labels, {by_chance:.1%} by chance")
 
 
-def chosen(names: list[str]) -> list[str]:
+def chosen(names: list[str], development: bool) -> list[str]:
     """For development every other name and other recordings of these titles; else what that leaves."""
     titles = {name.rpartition("_")[0] for name in names[::2]}
-    return [name for name in names if (name.rpartition("_")[0] in titles) == _DEVELOPMENT.value]
+    return [name for name in names if (name.rpartition("_")[0] in titles) == development]
+
+
+def define_flags() -> None:
+    """The command line. Importing the module defines no flag: one process has a single set of them."""
+    flags.DEFINE_string("maps", None, "Folder of MAPS.")
+    flags.DEFINE_string("bach10", None, "Folder of Bach10.")
+    flags.DEFINE_string("musicnet", None, "Folder of MusicNet.")
+    flags.DEFINE_bool("development", False, "Measure the pieces that settings were chosen on instead.")
+    flags.DEFINE_integer("seed", 0, "Draws the labels that are moved.")
 
 
 def main(argv: list[str]) -> None:
     """Prints a table for each corpus that a flag names."""
-    if argv[1:] or not (_MAPS.value or _BACH10.value or _MUSICNET.value):
+    if argv[1:] or not (flags.FLAGS.maps or flags.FLAGS.bach10 or flags.FLAGS.musicnet):
         raise app.UsageError("name at least one corpus by --maps, --bach10 or --musicnet")
-    print(f"seed {_SEED.value}; {label_check.CheckSettings()!r}")
-    if _MAPS.value:
-        maps = Maps(root=Path(_MAPS.value))
-        found = list(pieces(maps, chosen([r.id for r in maps.recordings()])))
-        report("MAPS, labels as published", [(piece, piece.notes) for piece in found])
-        report("MAPS, lag of each velocity removed", [(piece, without_lag_of_velocity(piece)) for piece in found])
-    if _BACH10.value:
-        bach10 = Bach10(root=Path(_BACH10.value))
-        names = ["01", "02"] if _DEVELOPMENT.value else ["03", "04"]
+    development, seed = flags.FLAGS.development, flags.FLAGS.seed
+    print(f"seed {seed}; {label_check.CheckSettings()!r}")
+    if flags.FLAGS.maps:
+        maps = Maps(root=Path(flags.FLAGS.maps))
+        found = list(pieces(maps, chosen([r.id for r in maps.recordings()], development), seed))
+        report("MAPS, labels as published", [(piece, piece.notes) for piece in found], seed)
+        report("MAPS, lag of each velocity removed", [(p, without_lag_of_velocity(p)) for p in found], seed)
+    if flags.FLAGS.bach10:
+        bach10 = Bach10(root=Path(flags.FLAGS.bach10))
+        names = ["01", "02"] if development else ["03", "04"]
         mixes = [r.id for r in bach10.recordings() if r.id.count("-") == 1 and r.id[:2] in names]
-        report("Bach10", [(piece, piece.notes) for piece in pieces(bach10, mixes)])
-    if _MUSICNET.value:
-        _report_musicnet(MusicNet(root=Path(_MUSICNET.value)))
+        report("Bach10", [(piece, piece.notes) for piece in pieces(bach10, mixes, seed)], seed)
+    if flags.FLAGS.musicnet:
+        _report_musicnet(MusicNet(root=Path(flags.FLAGS.musicnet)))
 
 
 def _report_musicnet(corpus: Dataset) -> None:
@@ -150,4 +154,5 @@ def _report_musicnet(corpus: Dataset) -> None:
 
 
 if __name__ == "__main__":
+    define_flags()
     app.run(main)

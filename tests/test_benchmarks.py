@@ -1,0 +1,49 @@
+"""The command lines of the benchmarks, which tests and verbs share a process with."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from collections.abc import Iterator
+
+import pytest
+from absl import flags
+from conftest import ROOT
+
+MODULES = sorted(
+    f"benchmarks.{p.stem}" for name in ("alignment_*", "label_*") for p in ROOT.glob(f"benchmarks/{name}.py")
+)
+RUN = [name for name in MODULES if "app.run(" in (ROOT / f"{name.replace('.', '/')}.py").read_text(encoding="utf-8")]
+
+
+@pytest.fixture
+def undone() -> Iterator[set[str]]:
+    """Names of the flags that there are; those that a test defines are forgotten afterwards."""
+    before = set(flags.FLAGS)
+    yield before
+    for name in set(flags.FLAGS) - before:
+        delattr(flags.FLAGS, name)
+
+
+def test_the_benchmarks_of_alignment_are_found() -> None:
+    assert {f"benchmarks.alignment_{name}" for name in ("accuracy", "repeats", "truth")} < set(MODULES)
+    assert {"benchmarks.alignment_accuracy", "benchmarks.alignment_repeats", "benchmarks.label_check"} <= set(RUN)
+
+
+def test_importing_a_benchmark_defines_no_flag() -> None:
+    for name in MODULES:
+        importlib.import_module(name)
+    defined = flags.FLAGS.flags_by_module_dict()
+    assert {name: [flag.name for flag in defined.get(name, [])] for name in MODULES} == {name: [] for name in MODULES}
+
+
+@pytest.mark.parametrize("name", RUN)
+def test_a_benchmark_defines_the_flags_that_it_reads(name: str, undone: set[str]) -> None:
+    module = importlib.import_module(name)
+    module.define_flags()
+    defined = set(flags.FLAGS) - undone
+    assert {flag.name for flag in flags.FLAGS.flags_by_module_dict()[name]} == defined
+    source = inspect.getsource(module)
+    assert set(re.findall(r"flags\.FLAGS\.([a-z]\w*)", source)) <= defined
+    assert {flag for flag in defined if re.search(rf"(FLAGS|values)\.{flag}\b", source)} == defined
