@@ -34,6 +34,7 @@ from benchmarks import _alignment_cost_worker as worker
 from benchmarks import _alignment_peers as ways
 from benchmarks import alignment_truth
 from benchmarks._alignment_cost_pairs import cut
+from benchmarks.alignment_accuracy import errors, summary
 from benchmarks.alignment_truth import Pair
 from musicnet_tf import audio, files, scores
 from musicnet_tf.alignment import features
@@ -120,8 +121,6 @@ def warp(row: Row, job: dict[str, Any], python: str) -> None:
 
 def accuracy(path: np.ndarray, clock: FrameClock, pair: Pair, stretch: float) -> dict[str, float]:
     """How far a path of frames `(p, 2)` lays the notes from the truth; the score's frames are `stretch` times slow."""
-    from benchmarks.alignment_accuracy import errors, summary  # defines flags
-
     onsets = ways.along(clock.frame_to_time(path), pair.score.notes.onset * stretch)
     return summary(errors(pair.truth, onsets))
 
@@ -211,8 +210,6 @@ def watch(command: Sequence[str]) -> tuple[int, str, float, int]:
 
 def verb(config: str, pair: Pair, score: Path, folder: Path) -> dict[str, Any]:
     """`musicnet align` as a user starts it: what it cost, and how far its labels lie from the truth."""
-    from benchmarks.alignment_accuracy import errors, summary  # defines flags
-
     target = folder / f"align-{config}"
     font = alignment_truth.soundfont(ways.SCORE_PLAYED_ON)
     options = [f"--output_dir={target}", f"--config={config}", f"--soundfont={font}", "--keep_rejected"]
@@ -290,7 +287,7 @@ def machine() -> dict[str, Any]:
 def define_flags() -> None:
     """The command line. Importing the module defines no flag: one process has a single set of them."""
     flags.DEFINE_string("asap", None, "Folder of ASAP.", required=True)
-    flags.DEFINE_string("cache", None, "Folder for what is rendered and computed.", required=True)
+    flags.DEFINE_string("cache", None, "Folder of what is rendered, and of synctoolbox's environment.", required=True)
     flags.DEFINE_string("output", None, "Folder for the table and for what is computed.", required=True)
     flags.DEFINE_list("minutes", ["1", "5", "18"], "Lengths to measure.")
     flags.DEFINE_string("piece", "Schubert-Wanderer_fantasie", "Piece of ASAP, its folder's parts joined by hyphens.")

@@ -14,16 +14,13 @@ import mido
 import numpy as np
 import pytest
 
-from musicnet_tf import scores
-from musicnet_tf.events import Notes, Score
-from musicnet_tf.timebase import FrameClock
-
-sys.path.append(str(Path(__file__).parents[1]))  # benchmarks are not installed
-
 from benchmarks import _alignment_cost_pairs as pairs
 from benchmarks import _alignment_cost_worker as worker
 from benchmarks import alignment_cost as cost
 from benchmarks.alignment_truth import Pair
+from musicnet_tf import scores
+from musicnet_tf.events import Notes, Score
+from musicnet_tf.timebase import FrameClock
 
 MIB = 2**20
 HOLD = "import sys; held = b'x' * ({} << 20); print(flush=True); sys.stdin.read()"
