@@ -11,6 +11,8 @@ import pytest
 from absl import flags
 from conftest import ROOT
 
+from benchmarks.__main__ import commands
+
 MODULES = sorted(
     f"benchmarks.{p.stem}" for name in ("alignment_*", "label_*") for p in ROOT.glob(f"benchmarks/{name}.py")
 )
@@ -47,3 +49,18 @@ def test_a_benchmark_defines_the_flags_that_it_reads(name: str, undone: set[str]
     source = inspect.getsource(module)
     assert set(re.findall(r"flags\.FLAGS\.([a-z]\w*)", source)) <= defined
     assert {flag for flag in defined if re.search(rf"(FLAGS|values)\.{flag}\b", source)} == defined
+
+
+def test_every_benchmark_that_its_folders_are_named_for_is_run() -> None:
+    assert [module for module, *_ in commands()] == ["benchmarks.transcription"]
+    assert [module for module, *_ in commands(asap="a")] == ["benchmarks.transcription"], "nowhere to render to"
+    everything = commands(corpus="c", records="r", asap="a b", cache="k", data="d")
+    programs = {p.stem for p in ROOT.glob("benchmarks/[a-z]*.py") if '__name__ == "__main__"' in p.read_text("utf-8")}
+    assert {module.removeprefix("benchmarks.") for module, *_ in everything} == programs
+    accuracy = next(options for module, *options in everything if module.endswith("accuracy"))
+    assert accuracy == ["--asap=a b", "--cache=k", "--data=d"]
+
+
+def test_every_benchmark_is_told_of() -> None:
+    text = (ROOT / "benchmarks/README.md").read_text(encoding="utf-8")
+    assert {p.name for p in ROOT.glob("benchmarks/[a-z]*.py")} == set(re.findall(r"^\| `([a-z_]+\.py)", text, re.M))
