@@ -1,7 +1,8 @@
 """Warps two files of frames in one way and tells what it cost; a process of its own for each: JOB.json.
 
-Writes the path beside the job and prints one line of JSON: `seconds` of the warp alone, `peak` bytes beyond what
-the process held before it, or `refused` with the reason. Runs in any environment that has the way's library.
+Writes the path beside the job and prints one line of JSON: of the warp alone `cpu` and `wall` seconds and `peak`
+bytes beyond what the process held before, or `refused` with the reason. Runs in any environment that has the way's
+library.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,6 +22,14 @@ _WARM_UP = 1200  # frames: enough for synctoolbox to use, and compile, all its l
 
 class RefusedError(Exception):
     """The way says beforehand that it cannot do the job."""
+
+
+class Spent(NamedTuple):
+    """Seconds of all threads, seconds on the clock, and the most bytes held beyond those held before."""
+
+    cpu: float
+    wall: float
+    peak: int
 
 
 def resident(status: str, key: str = "VmRSS") -> int:
@@ -34,16 +43,16 @@ def resident(status: str, key: str = "VmRSS") -> int:
     return 0
 
 
-def measured(work: Callable[[], np.ndarray]) -> tuple[np.ndarray, float, int]:
-    """What `work` gives, its wall-clock seconds, and the most bytes that it held beyond those held before."""
+def measured(work: Callable[[], np.ndarray]) -> tuple[np.ndarray, Spent]:
+    """What `work` gives, and what it took."""
     status = Path("/proc/self/status")
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")  # forgets the peak of imports and of the warm-up
     before = resident(status.read_text())
-    start = time.perf_counter()
+    cpu, wall = time.process_time(), time.perf_counter()
     result = work()
-    seconds = time.perf_counter() - start
-    return result, seconds, resident(status.read_text(), "VmHWM") - before
+    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    return result, Spent(cpu, wall, resident(status.read_text(), "VmHWM") - before)
 
 
 def _costs(x: np.ndarray, y: np.ndarray, job: dict[str, Any]) -> Any:
@@ -107,11 +116,11 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     way = WAYS[job["way"]]
     try:
         way(x[:_WARM_UP], y[:_WARM_UP], job)
-        path, seconds, peak = measured(lambda: way(x, y, job))
+        path, spent = measured(lambda: way(x, y, job))
     except RefusedError as error:
         return {"refused": str(error)}
     np.save(job["path"], path)
-    return {"seconds": seconds, "peak": peak}
+    return spent._asdict()
 
 
 if __name__ == "__main__":

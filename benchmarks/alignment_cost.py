@@ -6,9 +6,10 @@
 The first minutes of a rendered performance (`alignment_truth`) and the part of its score that is played in them are
 turned into frames once, at the MusicNet paper's stride of 512 samples at 44.1 kHz: its spectrogram of 50 bins, and
 chroma. Each way then warps the same two files of frames in a process of its own, on one core, one after the other;
-it has compiled beforehand, and what counts is the warp alone. Of up to `--repeat` turns the quickest is told, which
-other load disturbs least. What would not fit in memory is told by arithmetic and not tried. At the end
-`musicnet align` runs on the longest pair as a user starts it. Writes `cost.md` and `cost.json`; needs Linux.
+it has compiled beforehand, and what counts is the warp alone. Ratios are of CPU seconds, which other load disturbs
+less than the clock, and of up to `--repeat` turns the quickest is told. What would not fit in memory is told by
+arithmetic and not tried. At the end `musicnet align` runs on the longest pair as a user starts it. Writes `cost.md`
+and `cost.json`; needs Linux.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ COMPARED = {
 """Config and changes of it. Chroma is at half the paper's sample rate, so that 256 samples last as long as its 512;
 the step weights are librosa's."""
 
-VERB_CONFIGS = ("paper_multiscale", "best", "paper")
+VERB_CONFIGS = ("paper_multiscale", "best")
 
 _SPARE_GIB = 4.0
 _SHORT_SECONDS = 20.0
@@ -69,7 +70,7 @@ class Row:
 
     Attributes:
         features, minutes, frames, way: what was warped, `frames` of recording and score.
-        seconds: of each turn.
+        cpu, wall: seconds of each turn.
         peak: bytes beyond those of the frames, the most of all turns.
         refused: why there is no result.
         accuracy: as `alignment_accuracy.summary`.
@@ -79,7 +80,8 @@ class Row:
     minutes: float
     frames: tuple[int, int]
     way: str
-    seconds: list[float] = dataclasses.field(default_factory=list)
+    cpu: list[float] = dataclasses.field(default_factory=list)
+    wall: list[float] = dataclasses.field(default_factory=list)
     peak: int = 0
     refused: str = ""
     accuracy: dict[str, float] = dataclasses.field(default_factory=dict)
@@ -101,7 +103,7 @@ def free_gib() -> float:
 def warp(row: Row, job: dict[str, Any], python: str) -> None:
     """One turn of a way in a process of its own, told in the row."""
     row.refused = row.refused or over_memory(row.way, row.frames, free_gib())
-    if row.refused or (row.seconds and row.seconds[0] > _SHORT_SECONDS):
+    if row.refused or (row.cpu and row.cpu[0] > _SHORT_SECONDS):
         return
     request = Path(job["path"]).with_suffix(".json")
     files.write_json(request, {**job, "way": row.way})
@@ -115,7 +117,8 @@ def warp(row: Row, job: dict[str, Any], python: str) -> None:
     told = json.loads(done.stdout.splitlines()[-1])
     row.refused = told.get("refused", "")
     if not row.refused:
-        row.seconds.append(told["seconds"])
+        row.cpu.append(told["cpu"])
+        row.wall.append(told["wall"])
         row.peak = max(row.peak, told["peak"])
 
 
@@ -169,7 +172,7 @@ def _turns(
             row.refused = "not installed"
         warp(row, {**job, "path": str(path)}, pythons.get(row.way, ""))
     for row, path in zip(rows, paths, strict=True):
-        if row.seconds:
+        if row.cpu:
             row.accuracy = accuracy(np.load(path, allow_pickle=False), clock, pair, stretch)
     return rows
 
@@ -189,12 +192,12 @@ def tree_memory(pid: int) -> tuple[int, int]:
     return together, most
 
 
-def watch(command: Sequence[str]) -> tuple[int, str, float, int]:
-    """Exit status, last line of standard error, wall-clock seconds and peak bytes of a command and what it starts.
+def watch(command: Sequence[str]) -> tuple[int, str, worker.Spent]:
+    """Exit status and last line of standard error of a command, and what it and all that it starts took.
 
     The peak is read from /proc: a child's `ru_maxrss` begins with what its parent held.
     """
-    start, peak = time.perf_counter(), 0
+    cpu, wall, peak = _children(), time.perf_counter(), 0
     environment = {**os.environ, **_ONE_THREAD}
     with subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment
@@ -205,7 +208,14 @@ def watch(command: Sequence[str]) -> tuple[int, str, float, int]:
                 _, said = process.communicate(timeout=_POLL_SECONDS)
                 break
     lines = said.strip().splitlines()
-    return process.returncode, lines[-1] if lines else "", time.perf_counter() - start, peak
+    spent = worker.Spent(_children() - cpu, time.perf_counter() - wall, peak)
+    return process.returncode, lines[-1] if lines else "", spent
+
+
+def _children() -> float:
+    """CPU seconds of all processes that were started and have ended."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def verb(config: str, pair: Pair, score: Path, folder: Path) -> dict[str, Any]:
@@ -213,10 +223,10 @@ def verb(config: str, pair: Pair, score: Path, folder: Path) -> dict[str, Any]:
     target = folder / f"align-{config}"
     font = alignment_truth.soundfont(ways.SCORE_PLAYED_ON)
     options = [f"--output_dir={target}", f"--config={config}", f"--soundfont={font}", "--keep_rejected"]
-    status, said, seconds, peak = watch(
+    status, said, spent = watch(
         [sys.executable, "-m", "musicnet_tf", "align", str(pair.recording), str(score), *options]
     )
-    told = {"config": config, "seconds": seconds, "peak": peak}
+    told = {"config": config, **spent._asdict()}
     if status:
         return {**told, "refused": said}
     labels = scores.read_musicnet_csv(target / f"{pair.id}.csv")
@@ -226,41 +236,37 @@ def verb(config: str, pair: Pair, score: Path, folder: Path) -> dict[str, Any]:
 
 
 HEADER = (
-    "| features | minutes | frames | way | seconds | to ours, multiscale | peak | > 50 ms | > 100 ms | median |\n"
-    "|---|---|---|---|---|---|---|---|---|---|"
+    "| features | minutes | frames | way | CPU s | to multiscale | clock s | peak | > 50 ms | > 100 ms | median |\n"
+    "|---|---|---|---|---|---|---|---|---|---|---|"
 )
 
 
 def lines(rows: Sequence[Row]) -> list[str]:
-    """Lines of the table, of one length and kind of features: seconds of the quickest turn."""
-    base = next((min(row.seconds) for row in rows if row.way == MULTISCALE and row.seconds), float("nan"))
+    """Lines of the table, of one length and kind of features, of the quickest turn of each way."""
+    base = next((min(row.cpu) for row in rows if row.way == MULTISCALE and row.cpu), float("nan"))
     told = []
     for row in rows:
         begin = f"| {row.features} | {row.minutes:g} | {row.frames[0]} × {row.frames[1]} | {row.way} |"
-        if row.refused or not row.seconds:
-            told.append(f"{begin} refused: {row.refused} | | | | | |")
+        if row.refused:
+            told.append(f"{begin} refused: {row.refused} | | | | | | |")
             continue
-        seconds = min(row.seconds)
-        told.append(f"{begin} {seconds:.2f} | {seconds / base:.2f} | {_size(row.peak)} | {_accuracy(row.accuracy)} |")
+        seconds, size = min(row.cpu), _size(row.peak)
+        spent = f"{seconds:.2f} | {seconds / base:.2f} | {min(row.wall):.2f} | {size}"
+        told.append(f"{begin} {spent} | {_accuracy(row.accuracy)} |")
     return told
 
 
 VERB_HEADER = (
-    "| `musicnet align --config=` | seconds | of the recording's length | peak | > 50 ms | > 100 ms | median |\n"
-    "|---|---|---|---|---|---|---|"
+    "| `musicnet align --config=` | CPU s | of its length | clock s | peak | > 50 ms | > 100 ms | median |\n"
+    "|---|---|---|---|---|---|---|---|"
 )
 
 
 def verb_line(told: dict[str, Any], minutes: float) -> str:
     """A line of the table of whole runs."""
-    begin = (
-        f"| {told['config']} | {told['seconds']:.1f} | {told['seconds'] / (60 * minutes):.3f} | {_size(told['peak'])}"
-    )
-    return (
-        f"{begin} | refused: {told['refused']} | | |"
-        if "refused" in told
-        else f"{begin} | {_accuracy(told['accuracy'])} |"
-    )
+    spent = f"{told['cpu']:.1f} | {told['cpu'] / (60 * minutes):.3f} | {told['wall']:.1f} | {_size(told['peak'])}"
+    end = f"refused: {told['refused']} | | |" if "refused" in told else f"{_accuracy(told['accuracy'])} |"
+    return f"| {told['config']} | {spent} | {end}"
 
 
 def _size(count: float) -> str:

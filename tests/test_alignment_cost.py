@@ -101,14 +101,14 @@ def test_all_ways_find_a_path_of_the_cost_that_librosa_finds(job, way, norm) -> 
     least = librosa.sequence.dtw(C=costs, backtrack=False)[-1, -1]
     assert costs[path[:, 0], path[:, 1]].sum() == pytest.approx(least, abs=2e-3)
     assert path[0].tolist() == [0, 0] and path[-1].tolist() == [len(x) - 1, len(y) - 1]
-    assert told["seconds"] > 0
+    assert told["cpu"] > 0 and told["wall"] > 0
 
 
 def test_exact_refuses_beforehand_with_the_size_that_it_needs(job) -> None:
     np.save(job["recording"], np.zeros((40000, 1), np.float32))
     np.save(job["score"], np.zeros((30000, 1), np.float32))
     told = worker.run({**job, "way": cost.EXACT})
-    assert "needs 1.1 GiB" in told["refused"] and "seconds" not in told  # 1.2e9 cells of a byte
+    assert "needs 1.1 GiB" in told["refused"] and "cpu" not in told  # 1.2e9 cells of a byte
 
 
 def test_a_worker_of_its_own_tells_what_the_warp_held(job, tmp_path) -> None:
@@ -118,7 +118,7 @@ def test_a_worker_of_its_own_tells_what_the_warp_held(job, tmp_path) -> None:
     row = cost.Row("any", 1.0, (3000, 3000), cost.LIBROSA)
     cost.warp(row, job, sys.executable)
     needed = cost.BYTES_A_CELL[cost.LIBROSA] * 9e6
-    assert len(row.seconds) == 1 and not row.refused
+    assert len(row.cpu) == len(row.wall) == 1 and not row.refused
     assert 0.95 * needed < row.peak < 1.2 * needed
 
 
@@ -126,7 +126,7 @@ def test_a_worker_that_fails_is_told_with_its_last_word(job) -> None:
     row = cost.Row("any", 1.0, (1, 1), cost.EXACT)
     cost.warp(row, {**job, "recording": "nowhere.npy"}, sys.executable)
     assert row.refused.startswith("failed with status 1") and "nowhere.npy" in row.refused
-    assert not row.seconds
+    assert not row.cpu
 
 
 def test_what_does_not_fit_is_refused_by_arithmetic() -> None:
@@ -141,11 +141,20 @@ def test_the_peak_of_work_is_that_of_what_it_held_for_a_while() -> None:
         held = np.ones(32 * MIB, np.uint8)
         return held[:1].copy()
 
-    _, seconds, peak = worker.measured(work)
-    assert 31 * MIB < peak < 48 * MIB
-    _, again, small = worker.measured(lambda: np.zeros(1))
-    assert small < 4 * MIB  # the peak before is forgotten
-    assert seconds > again >= 0
+    _, spent = worker.measured(work)
+    assert 31 * MIB < spent.peak < 48 * MIB
+    _, again = worker.measured(lambda: np.zeros(1))
+    assert again.peak < 4 * MIB  # the peak before is forgotten
+    assert again.wall < spent.wall
+
+
+def test_waiting_takes_time_on_the_clock_alone() -> None:
+    def work() -> np.ndarray:
+        time.sleep(0.3)
+        return np.zeros(1)
+
+    _, spent = worker.measured(work)
+    assert spent.wall >= 0.3 > 0.1 > spent.cpu
 
 
 def test_memory_of_a_tree_counts_children_of_children() -> None:
@@ -167,10 +176,18 @@ def test_memory_of_a_tree_counts_children_of_children() -> None:
 def test_a_command_is_watched_to_its_end() -> None:
     code = "import sys, time; held = b'x' * (64 << 20); time.sleep(0.4); sys.exit('this is why')"
     start = time.perf_counter()
-    status, said, seconds, peak = cost.watch([sys.executable, "-c", code])
+    status, said, spent = cost.watch([sys.executable, "-c", code])
     assert (status, said) == (1, "this is why")
-    assert 0.4 <= seconds <= time.perf_counter() - start
-    assert 64 * MIB < peak < 100 * MIB
+    assert 0.4 <= spent.wall <= time.perf_counter() - start
+    assert 64 * MIB < spent.peak < 100 * MIB
+
+
+def test_the_time_of_a_command_counts_what_it_starts() -> None:
+    spin = "import time; end = time.process_time() + 0.3\nwhile time.process_time() < end: pass"
+    _, _, spent = cost.watch(
+        [sys.executable, "-c", f"import subprocess, sys; subprocess.run([sys.executable, '-c', {spin!r}])"]
+    )
+    assert 0.3 <= spent.cpu < 1.5
 
 
 def test_a_path_is_judged_where_it_lays_the_notes() -> None:
@@ -189,22 +206,25 @@ def test_a_path_is_judged_where_it_lays_the_notes() -> None:
 def test_the_table_tells_the_quickest_turn_against_ours() -> None:
     judged = {"over_50": 12.34, "over_100": 5.0, "median": 9.99}
     rows = [
-        cost.Row("chroma", 5.0, (10, 20), cost.MULTISCALE, [3.0, 2.0], 3 * MIB, "", judged),
-        cost.Row("chroma", 5.0, (10, 20), cost.LIBROSA, [5.0], 2560 * MIB, "", judged),
+        cost.Row("chroma", 5.0, (10, 20), cost.MULTISCALE, [3.0, 2.0], [3.5, 4.5], 3 * MIB, "", judged),
+        cost.Row("chroma", 5.0, (10, 20), cost.LIBROSA, [5.0], [6.0], 2560 * MIB, "", judged),
         cost.Row("chroma", 5.0, (10, 20), cost.EXACT, refused="needs 7 GiB"),
     ]
     ours, peer, refused = cost.lines(rows)
-    assert ours == "| chroma | 5 | 10 × 20 | ours, multiscale | 2.00 | 1.00 | 3 MiB | 12.3% | 5.0% | 10.0 ms |"
-    assert peer == "| chroma | 5 | 10 × 20 | librosa.sequence.dtw | 5.00 | 2.50 | 2.50 GiB | 12.3% | 5.0% | 10.0 ms |"
+    assert ours == "| chroma | 5 | 10 × 20 | ours, multiscale | 2.00 | 1.00 | 3.50 | 3 MiB | 12.3% | 5.0% | 10.0 ms |"
+    assert (
+        peer
+        == "| chroma | 5 | 10 × 20 | librosa.sequence.dtw | 5.00 | 2.50 | 6.00 | 2.50 GiB | 12.3% | 5.0% | 10.0 ms |"
+    )
     assert "refused: needs 7 GiB" in refused
     assert {line.count("|") for line in (ours, peer, refused)} == {cost.HEADER.splitlines()[0].count("|")}
 
 
 def test_a_whole_run_is_told_against_the_length_of_the_recording() -> None:
-    told = {"config": "best", "seconds": 54.0, "peak": 600 * MIB}
+    told = {"config": "best", "cpu": 54.0, "wall": 60.0, "peak": 600 * MIB}
     judged = {"over_50": 1.0, "over_100": 0.5, "median": 6.0}
     done = cost.verb_line({**told, "accuracy": judged}, 18)
-    assert done == "| best | 54.0 | 0.050 | 600 MiB | 1.0% | 0.5% | 6.0 ms |"
+    assert done == "| best | 54.0 | 0.050 | 60.0 | 600 MiB | 1.0% | 0.5% | 6.0 ms |"
     refused = cost.verb_line({**told, "refused": "too large"}, 18)
     assert "refused: too large" in refused
     assert {line.count("|") for line in (done, refused)} == {cost.VERB_HEADER.splitlines()[0].count("|")}
