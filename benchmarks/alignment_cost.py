@@ -39,7 +39,7 @@ from benchmarks.alignment_accuracy import errors, summary
 from benchmarks.alignment_truth import Pair
 from musicnet_tf import audio, files, scores
 from musicnet_tf.alignment import features
-from musicnet_tf.alignment.settings import Settings, load_settings
+from musicnet_tf.alignment.settings import load_settings
 from musicnet_tf.errors import AlignmentError
 from musicnet_tf.timebase import FrameClock
 
@@ -135,46 +135,37 @@ def compare(pair: Pair, minutes: float, folder: Path, pythons: dict[str, str], r
     score = audio.load(ways.score_sound(pair, stretch, folder), alignment_truth.SAMPLE_RATE)
     for name, (config, changes) in COMPARED.items():
         settings = load_settings(config, changes)
-        stem = f"{pair.id}-{name}"
-        shapes = []
+        clock = features.clock(settings.features)
+        job: dict[str, Any] = {
+            "norm": settings.norm,
+            "step_weights": settings.step_weights,
+            "max_memory_gib": settings.max_memory_gib,
+            "frame_rate": clock.frame_rate,
+        }
+        lengths = []
         for side, sound in (("recording", recording), ("score", score)):
             frames = features.extract(sound, alignment_truth.SAMPLE_RATE, settings.features).tonal
-            np.save(folder / f"{stem}-{side}.npy", frames)
-            shapes.append(len(frames))
-        yield _turns(name, settings, minutes, tuple(shapes), folder / stem, pythons, repeat, pair, stretch)
+            job[side] = str(folder / f"{pair.id}-{name}-{side}.npy")
+            np.save(job[side], frames)
+            lengths.append(len(frames))
+        rows = [Row(name, minutes, (lengths[0], lengths[1]), way) for way in worker.WAYS]
+        paths = [folder / f"{pair.id}-{name}-{i}.npy" for i in range(len(rows))]
+        take_turns(rows, paths, job, pythons, repeat)
+        for row, path in zip(rows, paths, strict=True):
+            if row.cpu:
+                row.accuracy = accuracy(np.load(path, allow_pickle=False), clock, pair, stretch)
+        yield rows
 
 
-def _turns(
-    name: str,
-    settings: Settings,
-    minutes: float,
-    frames: tuple[int, ...],
-    stem: Path,
-    pythons: dict[str, str],
-    repeat: int,
-    pair: Pair,
-    stretch: float,
-) -> list[Row]:
-    clock = features.clock(settings.features)
-    rows = [Row(name, minutes, (frames[0], frames[1]), way) for way in worker.WAYS]
-    job = {
-        "recording": f"{stem}-recording.npy",
-        "score": f"{stem}-score.npy",
-        "norm": settings.norm,
-        "step_weights": settings.step_weights,
-        "max_memory_gib": settings.max_memory_gib,
-        "frame_rate": clock.frame_rate,
-    }
-    paths = [stem.with_name(f"{stem.name}-{i}.npy") for i in range(len(rows))]
+def take_turns(
+    rows: Sequence[Row], paths: Sequence[Path], job: dict[str, Any], pythons: dict[str, str], repeat: int
+) -> None:
+    """Each way once, then each again: what else runs on the machine meanwhile concerns all alike."""
     turns = [(row, path) for _ in range(repeat) for row, path in zip(rows, paths, strict=True)]
-    for row, path in tqdm(turns, desc=stem.name, disable=None, leave=False):
+    for row, path in tqdm(turns, desc=paths[0].stem, disable=None, leave=False):
         if row.way not in pythons:
             row.refused = "not installed"
         warp(row, {**job, "path": str(path)}, pythons.get(row.way, ""))
-    for row, path in zip(rows, paths, strict=True):
-        if row.cpu:
-            row.accuracy = accuracy(np.load(path, allow_pickle=False), clock, pair, stretch)
-    return rows
 
 
 def tree_memory(pid: int) -> tuple[int, int]:
@@ -294,7 +285,9 @@ def define_flags() -> None:
     """The command line. Importing the module defines no flag: one process has a single set of them."""
     flags.DEFINE_string("asap", None, "Folder of ASAP.", required=True)
     flags.DEFINE_string("cache", None, "Folder of what is rendered, and of synctoolbox's environment.", required=True)
-    flags.DEFINE_string("output", None, "Folder for the table and for what is computed.", required=True)
+    flags.DEFINE_string(
+        "output", None, "Folder for the table and what is computed; sounds of scores are kept there.", required=True
+    )
     flags.DEFINE_list("minutes", ["1", "5", "18"], "Lengths to measure.")
     flags.DEFINE_string("piece", "Schubert-Wanderer_fantasie", "Piece of ASAP, its folder's parts joined by hyphens.")
     flags.DEFINE_integer("repeat", 3, "Turns of each way that takes less than 20 s.", lower_bound=1)

@@ -129,6 +129,27 @@ def test_a_worker_that_fails_is_told_with_its_last_word(job) -> None:
     assert not row.cpu
 
 
+def test_ways_take_turns_and_a_long_one_takes_but_one(monkeypatch, tmp_path) -> None:
+    spent = {cost.EXACT: 30.0, cost.MULTISCALE: 1.0}
+    order = []
+
+    def run(command, **_):
+        way = json.loads(Path(command[2]).read_text())["way"]
+        order.append(way)
+        told = {"cpu": spent[way], "wall": 1.0, "peak": len(order)}
+        return subprocess.CompletedProcess(command, 0, json.dumps(told), "")
+
+    monkeypatch.setattr(cost.subprocess, "run", run)
+    ways = (cost.EXACT, cost.MULTISCALE, cost.SYNCTOOLBOX)
+    rows = [cost.Row("any", 1.0, (1, 1), way) for way in ways]
+    paths = [tmp_path / f"{i}.npy" for i in range(3)]
+    cost.take_turns(rows, paths, {}, {cost.EXACT: "python", cost.MULTISCALE: "python"}, 3)
+    assert order == [cost.EXACT, cost.MULTISCALE, cost.MULTISCALE, cost.MULTISCALE]
+    assert [row.cpu for row in rows] == [[30.0], [1.0, 1.0, 1.0], []]
+    assert [row.peak for row in rows] == [1, 4, 0]
+    assert rows[2].refused == "not installed"
+
+
 def test_what_does_not_fit_is_refused_by_arithmetic() -> None:
     frames = (2**16, 2**16)  # 2^32 cells: 80 GiB for librosa at 20 bytes a cell
     assert cost.over_memory(cost.LIBROSA, frames, 79.0) == "needs 80.0 GiB, of 79.0 GiB free"
