@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pydantic
 import scipy.ndimage
-import scipy.optimize
 
 from musicnet_tf import audio as sounds
 from musicnet_tf import windowing
@@ -186,10 +185,10 @@ def onset_peaks(heard: Heard, least: float) -> Peaks:
 
 
 def snap(onset: np.ndarray, pitch: np.ndarray, peaks: Peaks, reach: float, width: float) -> Snapped:
-    """Gives notes peaks of their own pitch, so that the sum of weighted strengths is the greatest.
+    """Gives notes peaks of their own pitch, in order, so that the sum of weighted strengths is the greatest.
 
     A peak's strength counts as much as a bell of standard deviation `width` around the note leaves of it. A peak
-    is taken by one note alone, and notes of a pitch keep their order; only notes of one pitch that begin together
+    is taken by one note alone, and notes of a pitch stay in order; only notes of one pitch that begin together
     (a unison of two instruments) share a peak.
 
     Args:
@@ -217,13 +216,30 @@ def _assign(onset: np.ndarray, rows: np.ndarray, peaks: Peaks, reach: float, wid
     place = onset[rows[np.searchsorted(group, np.arange(group[-1] + 1))]]
     distance = time - place[:, np.newaxis]
     gain = np.where(np.abs(distance) <= reach, strength * np.exp(-0.5 * (distance / width) ** 2), 0.0)
-    note, peak = scipy.optimize.linear_sum_assignment(gain, maximize=True)
-    real = gain[note, peak] > 0
-    taken = np.full(len(place), -1)
-    taken[note[real]] = np.sort(peak[real])  # two that cross, uncrossed, lie no farther than they did
+    taken = _in_order(gain)
     has = taken[group] >= 0
     snapped.onset[rows[has]] = time[taken[group][has]]
     snapped.strength[rows[has]] = strength[taken[group][has]]
+
+
+def _in_order(gain: np.ndarray) -> np.ndarray:
+    """For each row the column that it takes, -1 for none: columns rise with rows, and gains sum to the most."""
+    rows, columns = gain.shape
+    best = np.zeros((rows + 1, columns + 1))  # of the first rows and columns
+    for row in range(rows):
+        taking = np.maximum(best[row, 1:], best[row, :-1] + gain[row])
+        best[row + 1, 1:] = np.maximum.accumulate(taking)
+    taken = np.full(rows, -1)
+    row, column = rows, columns
+    while row and column:
+        if best[row, column] == best[row, column - 1]:
+            column -= 1
+        elif best[row, column] == best[row - 1, column]:
+            row -= 1
+        else:
+            row, column = row - 1, column - 1
+            taken[row] = column
+    return taken
 
 
 def _warp(notes: Notes, heard: Heard, settings: RefineSettings) -> Warp:
@@ -237,10 +253,10 @@ def _warp(notes: Notes, heard: Heard, settings: RefineSettings) -> Warp:
         onset_weight=settings.onset_weight,
         step_penalty=settings.step_penalty,
     )
-    count = heard.num_frames
-    diagonal = np.repeat(np.arange(count)[:, np.newaxis], 2, axis=1)
+    every = np.arange(heard.num_frames)
     radius = max(1, round(settings.reach * heard.clock.frame_rate))
-    path, along = dtw._warp(costs, dtw.around(diagonal, count, count, radius))
+    tube = dtw.Tube(np.maximum(every - radius, 0), np.minimum(every + radius + 1, heard.num_frames))
+    path, along = dtw._warp(costs, tube)
     heard_at, labelled_at = (heard.clock.frame_to_time(column) for column in path.T)
     return Warp(heard_at, labelled_at, along)
 

@@ -292,8 +292,9 @@ def _by_stem(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
         present = [path for path in folder.iterdir() if path.suffix.lower() in suffixes and path.name[0] != "."]
     except OSError as error:
         raise DatasetError(f"{folder}: cannot be listed ({error.strerror})") from error
-    present.sort(key=lambda path: (path.stem, suffixes.index(path.suffix.lower())), reverse=True)
-    return dict(sorted((path.stem, path) for path in present if path.is_file()))
+    by_kind = sorted(present, key=lambda path: suffixes.index(path.suffix.lower()), reverse=True)
+    found = {path.stem: path for path in by_kind if path.is_file()}  # the first kind last, so that it stays
+    return dict(sorted(found.items()))
 
 
 def _mean(values: tuple[float, ...], weights: list[int]) -> float:
