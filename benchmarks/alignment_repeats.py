@@ -2,15 +2,23 @@
 
     python -m benchmarks.alignment_repeats --asap=FOLDER --cache=FOLDER [--set=report]
 
-Each performance is played on one soundfont in a room with noise, each score on another. Of a piece that the
-score writes a strain of twice, one of the two is taken out, of the score or of the recording in turn; of
-others, a span from bar line to bar line is doubled on one side. Spans are chosen by the hash of the piece's name.
+Each performance is played on one soundfont in a room with noise, each score on another, as the aligner does. Of a
+piece that the score writes a strain of twice, one of the two is taken out, of the score or of the recording in
+turn; of others, a span from bar line to bar line is doubled on one side. Spans are chosen by the hash of the
+piece's name.
+
+A change is found where it alone is told, as what it is, within a bar or two seconds of where it is, in the score
+and in the recording. A clean pair is flagged by any finding of a repeat or of music that is not on both sides.
+What is measured is the search for structure and what is told of it, without the warping that follows.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -18,12 +26,14 @@ import numpy as np
 from absl import app, flags
 
 from benchmarks import alignment_truth as truth
-from musicnet_tf import audio, scores, synthesis
-from musicnet_tf.alignment import low_rate, structure
+from musicnet_tf import audio, files, scores
+from musicnet_tf.alignment import aligner, judgement, low_rate, structure
+from musicnet_tf.alignment.result import Finding
 from musicnet_tf.events import Notes, Score
 
 SCORE_FONT = "MuseScore_General_Full.sf3"
 MIN_BARS, MAX_BARS, MIN_SECONDS = 8, 32, 10.0
+FLAGS = ("repeat_added", "repeat_left_out", "passage_left_out", "passage_unmatched", "wrong_piece")
 
 
 class Change(NamedTuple):
@@ -34,6 +44,7 @@ class Change(NamedTuple):
         twice: whether the change doubles the span; otherwise it takes out the second of two.
         start, stop: seconds of that side.
         jump: seconds of the score, as it then is, that the player leaves and goes to.
+        time: seconds of the recording, as it then is, at which that happens.
         written: whether the score itself wrote the span twice.
     """
 
@@ -42,7 +53,13 @@ class Change(NamedTuple):
     start: float
     stop: float
     jump: tuple[float, float]
+    time: float
     written: bool
+
+    @property
+    def kind(self) -> structure.JumpKind:
+        """What the performer does, as seen from the score."""
+        return "repeat_left_out" if self.jump[1] > self.jump[0] else "repeat_added"
 
 
 def _seed(text: str) -> np.random.Generator:
@@ -85,8 +102,8 @@ def choose(entry: truth.Entry, notes: Notes, index: int) -> Change | None:
         a, b, c = first, first + length, first + 2 * length
         c = min(c, len(bars) - 1)
         if left_out:
-            return Change("recording", False, played[b], played[c], (bars[b], bars[c]), True)
-        return Change("score", False, bars[b], bars[c], (bars[b], bars[a]), True)
+            return Change("recording", False, played[b], played[c], (bars[b], bars[c]), played[b], True)
+        return Change("score", False, bars[b], bars[c], (bars[b], bars[a]), played[b], True)
     rng = _seed(entry.id)
     lengths = [n for n in range(MIN_BARS, MAX_BARS + 1, 4) if n + 4 <= len(bars)]
     for _ in range(100 if lengths else 0):
@@ -96,8 +113,8 @@ def choose(entry: truth.Entry, notes: Notes, index: int) -> Change | None:
         if played[b] - played[a] >= MIN_SECONDS and bars[b] - bars[a] >= MIN_SECONDS / 2:
             if left_out:
                 end = 2 * bars[b] - bars[a]
-                return Change("score", True, bars[a], bars[b], (bars[b], end), False)
-            return Change("recording", True, played[a], played[b], (bars[b], bars[a]), False)
+                return Change("score", True, bars[a], bars[b], (bars[b], end), played[b], False)
+            return Change("recording", True, played[a], played[b], (bars[b], bars[a]), played[b], False)
     return None
 
 
@@ -129,91 +146,112 @@ def change_recording(sound: np.ndarray, sample_rate: int, change: Change) -> np.
     return np.concatenate([first[: len(first) - fade], joint, second[fade:]])
 
 
-def features(cache: Path, name: str, sound) -> np.ndarray:  # type: ignore[no-untyped-def]
+def features(path: Path, sound: Callable[[], tuple[np.ndarray, int]]) -> np.ndarray:
     """Low-rate features of a sound, computed once."""
-    path = cache / f"{name}.features.npy"
     if not path.is_file():
-        np.save(path, low_rate.low_rate_features(sound(), truth.SAMPLE_RATE))
-    return np.load(path)
-
-
-def play(cache: Path, name: str, score: Score) -> np.ndarray:
-    """The score played, from a file where it was rendered before."""
-    path = cache / f"{name}.flac"
-    if not path.is_file():
-        sound = synthesis.render(score.notes, truth.soundfont(SCORE_FONT), truth.SAMPLE_RATE)
-        sound = sound * (0.7 / max(1e-9, float(np.abs(sound).max())))
-        path.write_bytes(audio.encode(sound, truth.SAMPLE_RATE, "flac"))
-    return audio.load(path)
+        with files.atomic(path) as part, part.open("wb") as file:
+            np.save(file, low_rate.low_rate_features(*sound()))
+    return np.load(path, allow_pickle=False)
 
 
 class Result(NamedTuple):
-    """What was found of a pair."""
+    """What was found of a pair.
+
+    Attributes:
+        jumps: that were found, in the score's own seconds.
+        told: findings that say that the two sides do not hold the same music.
+        bar, played_bar: usual seconds of a measure, of the score and of the recording.
+        cost: of the path, against random.
+        seconds: that the search took.
+    """
 
     name: str
     change: Change | None
-    found: structure.Structure
+    jumps: tuple[structure.Jump, ...]
+    told: tuple[Finding, ...]
     bar: float
+    played_bar: float
+    cost: float
+    seconds: float
 
     @property
     def right(self) -> bool:
-        """Whether the one jump is the true one, within a bar or two seconds at both ends."""
+        """Whether nothing but the truth is told: no jump, or the true one."""
         if self.change is None:
-            return not self.found.jumps
-        wanted = np.array(self.change.jump)
-        return len(self.found.jumps) == 1 and bool(
-            np.abs(np.array(self.found.jumps[0][1:3]) - wanted).max() <= max(2.0, self.bar)
-        )
+            return not self.told
+        if len(self.told) != 1 or len(self.jumps) != 1:
+            return False
+        (jump,) = self.jumps
+        wanted = self.change
+        far = np.abs(np.subtract((jump.start, jump.stop), wanted.jump)).max()
+        late = abs(jump.time - wanted.time)
+        return jump.kind == wanted.kind and far <= max(2.0, self.bar) and late <= max(2.0, self.played_bar)
 
 
 def run(entry: truth.Entry, cache: Path, change_index: int | None) -> Result | None:
-    """One pair, clean or changed."""
+    """One pair, clean or changed; None where the piece is too short to be changed."""
     score = scores.read_score(entry.score)
     change = choose(entry, score.notes, change_index) if change_index is not None else None
     if change_index is not None and change is None:
         return None
-    recording_name = score_name = entry.id
+    name = entry.id if change is None else f"{entry.id}.changed{change_index % 2}"  # type: ignore[operator]
+    performance = truth.Pair(
+        entry.id, "", "", score, scores.read_midi(entry.performance, sustain=True), np.zeros(len(score.notes))
+    )
 
-    def sound() -> np.ndarray:
-        pair = truth.Pair(
-            entry.id, "", "", score, scores.read_midi(entry.performance, sustain=True), np.zeros(len(score.notes))
-        )
-        loaded = audio.load(truth.render(pair, cache), truth.SAMPLE_RATE)
+    @functools.cache
+    def recording() -> np.ndarray:
+        loaded = audio.load(truth.render(performance, cache), truth.SAMPLE_RATE)
         return change_recording(loaded, truth.SAMPLE_RATE, change) if change and change.side == "recording" else loaded
 
-    if change is not None and change.side == "recording":
-        recording_name = f"{entry.id}.changed{change_index % 2}"  # type: ignore[operator]
+    heard = features(cache / f"{name}.recording.npy", lambda: (recording(), truth.SAMPLE_RATE))
+    duration = (len(heard) - 1) / low_rate.FRAME_RATE
     if change is not None and change.side == "score":
-        score, score_name = change_score(score, change), f"{entry.id}.changed{change_index % 2}"  # type: ignore[operator]
-    recording = features(cache, recording_name, sound)
-    played = features(cache, f"{score_name}.score", lambda: play(cache, f"{score_name}.score", score))
-    found = structure.find_segments(recording, played, low_rate.FRAME_RATE, barlines=score.measures)
-    bar = float(np.median(np.diff(score.measures))) if len(score.measures) > 1 else 2.0
-    return Result(entry.id, change, found, bar)
+        score = change_score(score, change)
+    stretch = duration / score.notes.end
+
+    def synthesised() -> tuple[np.ndarray, int]:
+        rate = aligner._SYNTHESIS_RATE
+        played = aligner._synthesise(score.notes, stretch, truth.soundfont(SCORE_FONT))
+        return played[round(aligner.PAD_SECONDS * rate) :], rate
+
+    written = features(cache / f"{name}.score.npy", synthesised)
+    started = time.perf_counter()
+    found = structure.find_segments(
+        heard, written, low_rate.FRAME_RATE, barlines=score.measures * stretch, jumps=score.jumps * stretch
+    )
+    seconds = time.perf_counter() - started
+    told = judgement.findings(found, score, found.segments, stretch, recording(), truth.SAMPLE_RATE, True)
+    beats, is_bar = downbeats(entry.beats)
+    return Result(
+        entry.id,
+        change,
+        tuple(jump._replace(start=jump.start / stretch, stop=jump.stop / stretch) for jump in found.jumps),
+        tuple(finding for finding in told if finding.kind in FLAGS),
+        float(np.median(np.diff(score.measures))) if len(score.measures) > 1 else 2.0,
+        float(np.median(np.diff(beats[is_bar]))) if is_bar.sum() > 1 else 2.0,
+        judgement.contrast(found, duration),
+        seconds,
+    )
 
 
 def show(result: Result) -> None:
-    """One line, and one for each jump."""
-    found, change = result.found, result.change
-    told = (
-        "clean"
-        if change is None
-        else (
-            f"{'left out' if change.jump[1] > change.jump[0] else 'added'} {change.jump[0]:.1f}->{change.jump[1]:.1f}"
-            f" ({'written' if change.written else 'made'})"
-        )
-    )
+    """One line, and one for each thing told."""
+    truly = "clean"
+    if (change := result.change) is not None:
+        origin = "written" if change.written else "made"
+        truly = f"{change.kind} {change.jump[0]:.1f}->{change.jump[1]:.1f} at {change.time:.1f} ({origin})"
     print(
-        f"{'ok ' if result.right else 'BAD'} {result.name}: {told};"
-        f" cost {found.cost / found.random_cost:.2f} of random, tempo {found.tempo:.2f},"
-        f" music {found.music[0]:.1f}-{found.music[1]:.1f}"
-        f", score {found.segments[0].start:.1f}-{found.segments[-1].stop:.1f}",
+        f"{'ok ' if result.right else 'BAD'} {result.name}: {truly};"
+        f" contrast {result.cost:.2f}, {result.seconds:.1f} s",
         flush=True,
     )
-    for jump in found.jumps:
+    for jump in result.jumps:
         print(
-            f"      {jump.kind} {jump.start:.1f}->{jump.stop:.1f} at {jump.time:.1f} gain {jump.gain:.1f}", flush=True
+            f"      {jump.kind} {jump.start:.1f}->{jump.stop:.1f} at {jump.time:.1f}, gain {jump.gain:.1f}", flush=True
         )
+    for finding in result.told:
+        print(f"      {finding.message}", flush=True)
 
 
 def define_flags() -> None:
@@ -231,10 +269,7 @@ def main(argv: list[str]) -> None:
     cache.mkdir(parents=True, exist_ok=True)
     entries = truth.select(truth.asap_entries(Path(flags.FLAGS.asap)))[flags.FLAGS.set]
     entries = sorted(entries, key=lambda entry: hashlib.sha256(entry.id.encode()).hexdigest())
-    clean = []
-    for entry in entries[: flags.FLAGS.clean]:
-        clean.append(run(entry, cache, None))
-        show(clean[-1])  # type: ignore[arg-type]
+    clean = [run(entry, cache, None) for entry in entries[: flags.FLAGS.clean]]
     changed: list[Result] = []
     for entry in entries:
         if len(changed) >= flags.FLAGS.changed:
@@ -242,8 +277,9 @@ def main(argv: list[str]) -> None:
         result = run(entry, cache, len(changed))
         if result is not None:
             changed.append(result)
-            show(result)
-    print(f"repeats found at the right bars: {sum(r.right for r in changed)} of {len(changed)}")
+    for result in (*clean, *changed):
+        show(result)  # type: ignore[arg-type]
+    print(f"repeats found: {sum(r.right for r in changed)} of {len(changed)}")
     print(f"clean pairs flagged: {sum(not r.right for r in clean if r)} of {len(clean)}")
 
 

@@ -28,7 +28,8 @@ class Rules:
         source: of jumping away after each frame, float64 `(n,)`.
         targets: frames that may be jumped to, ascending int64 `(t,)`.
         target: of arriving there from anywhere, float64 `(t,)`.
-        shortest: frames; a jump from frame to frame over less is none.
+        reach: the last frame below each target, and the first above it, from which it may be jumped to, int64
+            `(t, 2)`; -1 and `n` where from none.
         marked: single jumps allowed besides, int64 `(k, 2)`: last frame before, first frame after, which is one
             of `targets`.
         marked_price: of each, float64 `(k,)`.
@@ -42,7 +43,7 @@ class Rules:
     source: np.ndarray
     targets: np.ndarray
     target: np.ndarray
-    shortest: int
+    reach: np.ndarray
     marked: np.ndarray
     marked_price: np.ndarray
 
@@ -107,7 +108,7 @@ def find_path(recording: np.ndarray, score: np.ndarray, rules: Rules, scale: flo
             rules.source,
             rules.targets,
             rules.target,
-            rules.shortest,
+            rules.reach,
             rules.marked,
             rules.marked_price,
             back[block],
@@ -151,7 +152,7 @@ def _forward(
     source,
     targets,
     target,
-    shortest,
+    reach,
     marked,
     marked_price,
     back,
@@ -206,11 +207,11 @@ def _forward(
                 above[s] = s if best[s] + source[s] < best[above[s + 1]] + source[above[s + 1]] else above[s + 1]
             for t in range(len(targets)):
                 s = targets[t]
-                if target[t] < np.inf and s - 1 - shortest >= 0:
-                    f = below[s - 1 - shortest]
+                if target[t] < np.inf and reach[t, 0] >= 0:
+                    f = below[reach[t, 0]]
                     _arrive(state, back[i], came_from[i], best[f] + source[f] + target[t], f * layers + layer[f], t, s)
-                if target[t] < np.inf and s - 1 + shortest < n:
-                    f = above[s - 1 + shortest]
+                if target[t] < np.inf and reach[t, 1] < n:
+                    f = above[reach[t, 1]]
                     _arrive(state, back[i], came_from[i], best[f] + source[f] + target[t], f * layers + layer[f], t, s)
             for k in range(len(marked)):
                 f, s = marked[k, 0], marked[k, 1]

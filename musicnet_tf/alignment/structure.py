@@ -133,6 +133,7 @@ class _Search:
     """One search. Score frames below are at the tempo that was played: frame k is at `k * tempo / frame_rate`."""
 
     SHORTEST_SECONDS = 4.0
+    SHORTEST_BARS = 3  # a run in small notes is one bar, however long the score thinks that it lasts
     GRID_SECONDS = 1.0
     TEMPI = (0.6, 1.0, 1.6)
     EDGE_SECONDS = 1.5
@@ -189,7 +190,6 @@ class _Search:
         source = np.full(n, prices.off_bar * rate if self.has_barlines else 0.0)
         for shift in (-2, -1, 0):
             source[np.clip(targets + shift, 0, n - 1)] = 0.0
-        shortest = max(4, round(self.SHORTEST_SECONDS * rate))
         marked = self._jump_frames(self.marked, tempo, rate, n)
         marked = marked[np.abs(marked[:, 1] - marked[:, 0] - 1) >= 4]
         seconds = np.arange(n) / to_frame
@@ -206,10 +206,21 @@ class _Search:
             source=source,
             targets=everywhere,
             target=np.where(np.isin(everywhere, targets), prices.jump * rate, np.inf),
-            shortest=shortest,
+            reach=self._reach(targets, everywhere, rate, n),
             marked=marked,
             marked_price=np.full(len(marked), prices.marked * rate),
         )
+
+    def _reach(self, bars: np.ndarray, targets: np.ndarray, rate: float, n: int) -> np.ndarray:
+        """Frames about each target from which a jump is long enough: in seconds, and in bars where they are known."""
+        shortest = max(4, round(self.SHORTEST_SECONDS * rate))
+        reach = np.stack([targets - 1 - shortest, targets - 1 + shortest], axis=1)
+        if self.has_barlines:
+            edges = np.concatenate([np.full(self.SHORTEST_BARS, 0), bars, np.full(self.SHORTEST_BARS + 1, n + 1)])
+            bar = np.searchsorted(bars, targets)
+            reach[:, 0] = np.minimum(reach[:, 0], edges[bar] - 1)
+            reach[:, 1] = np.maximum(reach[:, 1], edges[bar + 2 * self.SHORTEST_BARS] - 1)
+        return np.clip(reach, -1, n)
 
     def _structure(self, path, played, rules, tempo):  # type: ignore[no-untyped-def]
         rate = self.frame_rate
@@ -320,7 +331,7 @@ class _Search:
             source=np.zeros(n),
             targets=np.zeros(0, np.int64),
             target=np.zeros(0),
-            shortest=4,
+            reach=np.zeros((0, 2), np.int64),
             marked=np.zeros((0, 2), np.int64),
             marked_price=np.zeros(0),
         )
@@ -332,7 +343,12 @@ def _only(rules: jump_path.Rules, jumps: np.ndarray, price: np.ndarray) -> jump_
     """The same rules, but for the jumps: these alone, last frame before and first after."""
     targets = np.unique(jumps[:, 1])
     return dataclasses.replace(
-        rules, targets=targets, target=np.full(len(targets), np.inf), marked=jumps, marked_price=price
+        rules,
+        targets=targets,
+        target=np.full(len(targets), np.inf),
+        reach=np.zeros((len(targets), 2), np.int64),
+        marked=jumps,
+        marked_price=price,
     )
 
 
