@@ -19,12 +19,13 @@ import synthetic
 from musicnet_tf import synthesis
 from musicnet_tf.alignment import report
 from musicnet_tf.alignment.pairs import read_manifest
-from musicnet_tf.alignment.settings import Settings
+from musicnet_tf.alignment.settings import Features, Settings
 from musicnet_tf.errors import AlignmentError, DatasetError, OutputError
 from musicnet_tf.events import Notes
 from musicnet_tf.scores import read_musicnet_csv, to_midi
 
 SETTINGS = Settings(max_memory_gib=1.0)
+SPECTRAL = Settings(features=Features(kind="pitch_onset"), step_penalty=0.3)  # a process each: without TensorFlow
 
 
 @pytest.fixture
@@ -319,7 +320,7 @@ def real_pairs(tmp_path_factory):
     rows += ["silent,silence.wav,one.mid,", "unheard,nowhere.wav,one.mid,"]
     (folder / "pairs.csv").write_text("\n".join(rows) + "\n")
     options = job.beam_options("FnApiRunner")
-    given = job.align_pairs(folder / "pairs.csv", folder / "out", Settings(), options=options, timeout=120.0)
+    given = job.align_pairs(folder / "pairs.csv", folder / "out", SPECTRAL, options=options, timeout=120.0)
     return folder, {row.id: row for row in given.rows}
 
 
@@ -383,7 +384,7 @@ def test_several_processes_give_the_same(real_pairs, tmp_path):
 
     folder, rows = real_pairs
     options = job.beam_options("FnApiRunner", num_workers=2)
-    given = job.align_pairs(folder / "pairs.csv", tmp_path / "out", Settings(), options=options, timeout=120.0)
+    given = job.align_pairs(folder / "pairs.csv", tmp_path / "out", SPECTRAL, options=options, timeout=120.0)
     assert {row.id: (row.status, row.findings) for row in given.rows} == {
         id: (row.status, row.findings) for id, row in rows.items()
     }

@@ -41,6 +41,7 @@ def performed(notes: Notes, seed: int = 0) -> Notes:
     "settings",
     [
         Settings(),
+        Settings(features=Features(kind="pitch_onset"), step_penalty=0.3),
         Settings(features=Features(kind="chroma_onset")),
         Settings(
             features=Features(kind="spectrogram", sample_rate=44100, hop_length=512, cutoff=50),
@@ -51,7 +52,7 @@ def performed(notes: Notes, seed: int = 0) -> Notes:
             find_jumps=False,
         ),
     ],
-    ids=["best", "chroma_onset", "paper"],
+    ids=["best", "pitch_onset", "chroma_onset", "paper"],
 )
 def test_every_note_is_found_where_it_was_played(settings):
     score = Score(melody())

@@ -27,6 +27,8 @@ _FADE_SECONDS = 0.1
 _LOCAL_SECONDS = 1.0
 _QUIET = 0.1
 _OCTAVE = 13
+_HEARD_ONSETS = 2.0
+"""Of a model's onset probabilities against the rises of the spectrum; 1 to 3 are alike on development pieces."""
 
 
 class Frames(NamedTuple):
@@ -57,6 +59,9 @@ def extract(audio: np.ndarray, sample_rate: int, features: Features) -> Frames:
     resampled = sound.resample(audio, sample_rate, features.sample_rate, "the recording")
     tonal, onsets = _KINDS[features.kind](resampled, features)
     clock = FrameClock(features.sample_rate, features.hop_length)
+    if features.kind == "pitch_onset_posteriorgram":
+        heard = _posteriorgram(audio, sample_rate, features)
+        tonal, onsets = _beside(heard, tonal, onsets, clock.times(len(tonal)))
     return Frames(np.ascontiguousarray(tonal, np.float32), np.ascontiguousarray(onsets, np.float32), clock)
 
 
@@ -138,6 +143,17 @@ def _posteriorgram(audio: np.ndarray, sample_rate: int, features: Features) -> F
     return Frames(tonal.astype(np.float32), heads["onset"], windowing.recording_clock(spec))
 
 
+def _beside(heard: Frames, tonal: np.ndarray, onsets: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Spectral features with a model's beside them: tonal parts count alike, the model's onsets more."""
+
+    def there(values: np.ndarray) -> np.ndarray:
+        at = heard.clock.times(len(values))
+        return np.stack([np.interp(times, at, column) for column in values.T], axis=1)
+
+    both = np.concatenate([tonal, there(heard.tonal)], axis=1) / np.sqrt(2)  # of unit length again
+    return both, np.concatenate([onsets, _HEARD_ONSETS * there(heard.onsets)], axis=1)
+
+
 @functools.lru_cache(maxsize=2)
 def _predictor(model: str | None) -> Predictor:
     from musicnet_tf import inference
@@ -189,4 +205,5 @@ _KINDS: dict[str, Callable[[np.ndarray, Features], tuple[np.ndarray, np.ndarray]
     "chroma": _chroma,
     "chroma_onset": _chroma_onset,
     "pitch_onset": _pitch_onset,
+    "pitch_onset_posteriorgram": _pitch_onset,
 }

@@ -20,20 +20,23 @@ class Features(pydantic.BaseModel):
 
     Attributes:
         kind: `spectrogram` (the paper's), `chroma`, `chroma_onset` (chroma and the chroma of onsets),
-            `pitch_onset` (88 semitone bands and their onsets) or `posteriorgram` (a transcription model's;
-            needs TensorFlow, and has the model's own rate, window and hop).
+            `pitch_onset` (88 semitone bands and their onsets), `posteriorgram` (what a transcription model
+            hears, with its own rate, window and hop) or `pitch_onset_posteriorgram` (both, the most accurate).
+            The last two need TensorFlow.
         sample_rate: of both sounds.
         window_length: samples of an analysis window.
         hop_length: samples from frame to frame (the paper's stride).
         cutoff: lowest bins kept, of `spectrogram` alone; None keeps all.
         log: log magnitudes instead of magnitudes.
         onset_weight: of the onset part against the tonal part.
-        model: name or folder of the model of `posteriorgram`; None takes the default one.
+        model: name or folder of the model of a posteriorgram; None takes the default one.
     """
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["spectrogram", "chroma", "chroma_onset", "pitch_onset", "posteriorgram"] = "pitch_onset"
+    kind: Literal[
+        "spectrogram", "chroma", "chroma_onset", "pitch_onset", "posteriorgram", "pitch_onset_posteriorgram"
+    ] = "pitch_onset_posteriorgram"
     sample_rate: int = pydantic.Field(22050, ge=4000)
     window_length: int = pydantic.Field(2048, ge=64)
     hop_length: int = pydantic.Field(256, ge=1)
@@ -65,7 +68,7 @@ class Settings(pydantic.BaseModel):
     norm: Literal["l1", "l2", "linf", "cosine"] = "cosine"
     method: Literal["exact", "multiscale"] = "multiscale"
     step_weights: tuple[float, float, float] = (1.0, 1.0, 2.0)
-    step_penalty: float = pydantic.Field(0.3, ge=0)
+    step_penalty: float = pydantic.Field(0.6, ge=0)
     max_memory_gib: float = pydantic.Field(4.0, gt=0)
     find_jumps: bool = True
     tempo: Literal["score", "constant"] = "score"
