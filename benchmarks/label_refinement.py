@@ -1,4 +1,4 @@
-"""How much nearer to the truth does `musicnet refine-labels` bring labels?
+"""How much nearer to the truth does `musicnet refine_labels` bring labels?
 
     python benchmarks/label_refinement.py --maps=FOLDER [--development] [--seed=0] [--model=notes_harmonic_cnn]
 
@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("--maps", type=Path, required=True, help="folder of MAPS")
     parser.add_argument("--development", action="store_true", help="measure the training pieces instead")
     parser.add_argument("--seed", type=int, default=0, help="draws the disturbance")
-    parser.add_argument("--model", default=inference.DEFAULT_MODEL, help="as `musicnet refine-labels` takes it")
+    parser.add_argument("--model", default=inference.DEFAULT_MODEL, help="as `musicnet refine_labels` takes it")
     options = parser.parse_args()
     corpus = Maps(root=options.maps, delay=DELAY)
     split = "train" if options.development else "validation"

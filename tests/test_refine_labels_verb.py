@@ -203,7 +203,7 @@ def test_a_batch_goes_on_past_what_is_bad(musicnet, example, tmp_path):
     for name, why in {**told, "lonely": "no recording lonely.*"}.items():
         assert why in found["errors"][name]
         assert (
-            sum(line.startswith(f"musicnet refine-labels: error: {name}: ") for line in outcome.stderr.splitlines())
+            sum(line.startswith(f"musicnet refine_labels: error: {name}: ") for line in outcome.stderr.splitlines())
             == 1
         )
     assert "1 refined, 5 failed" in outcome.stdout.splitlines()[-1]

@@ -1,6 +1,7 @@
 """Labels that lie near → labels that lie on the onsets a transcription model hears.
 
-The labels' own piano roll is warped onto the model's posteriorgram, in a tube around where they are; then each note
+The labels' own piano roll is warped onto the model's posteriorgram, in a tube around where they are (what the model
+hears in the synthesised labels serves no better in the end, and takes a synthesiser); then each note
 takes a peak of its own pitch's onset activation, one peak no more than one note (after NoteEM: Maman and Bermano,
 Unaligned supervision for automatic music transcription in the wild, ICML 2022). Notes for which there is none move
 with their neighbours, and ends move as the music around them does.

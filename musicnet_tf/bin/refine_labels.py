@@ -1,9 +1,9 @@
 """Move labels that lie near onto the onsets that a transcription model hears.
 
 Examples:
-    musicnet refine-labels prelude.flac prelude.csv --output_dir=OUT
-    musicnet refine-labels musicnet/train_data musicnet/train_labels --output_dir=OUT
-    musicnet refine-labels --manifest=pairs.csv --output_dir=OUT
+    musicnet refine_labels prelude.flac prelude.csv --output_dir=OUT
+    musicnet refine_labels musicnet/train_data musicnet/train_labels --output_dir=OUT
+    musicnet refine_labels --manifest=pairs.csv --output_dir=OUT
 
 The labels (MusicNet's CSV, MAPS' tables or MIDI) are warped onto the model's activations within --reach seconds, then
 each note takes an onset of its own pitch that is heard nearby; what is not heard moves with its neighbours. Of two
@@ -12,7 +12,7 @@ to itself. A pair that fails is named and the others go on; the exit status is 1
 
 OUT gets the labels in their own form and order, all columns but the times as given (of MIDI, MusicNet's CSV);
 <name>.moved.csv, row for row how far each onset moved and the confidence in it; and refine_labels.json. The table tells
-before → after: the share of misaligned labels as `musicnet check-labels` estimates it, without the model; onset F1 of
+before → after: the share of misaligned labels as `musicnet check_labels` estimates it, without the model; onset F1 of
 the model's transcription against the labels, which rises by more than they got better; how far onsets moved,
 and by what constant: a model puts onsets where its training labels did, the shipped one onto the sound, which
 is 0.03 s earlier than MusicNet's labels say.
@@ -101,7 +101,7 @@ def _show(report: RefineReport, folder: Path) -> int:
     for line in report.remarks():
         print(line)
     for name, reason in report.failed.items():
-        print(f"musicnet refine-labels: error: {name}: {reason}", file=sys.stderr)
+        print(f"musicnet refine_labels: error: {name}: {reason}", file=sys.stderr)
     failed = f", {len(report.failed)} failed" if report.failed else ""
     print(f"{len(report.done)} refined{failed}; outputs in {folder}")
     return 1 if report.failed else 0
