@@ -269,7 +269,10 @@ def main(argv: list[str]) -> None:
     cache.mkdir(parents=True, exist_ok=True)
     entries = truth.select(truth.asap_entries(Path(flags.FLAGS.asap)))[flags.FLAGS.set]
     entries = sorted(entries, key=lambda entry: hashlib.sha256(entry.id.encode()).hexdigest())
-    clean = [run(entry, cache, None) for entry in entries[: flags.FLAGS.clean]]
+    clean = []
+    for entry in entries[: flags.FLAGS.clean]:
+        clean.append(run(entry, cache, None))
+        show(clean[-1])  # type: ignore[arg-type]
     changed: list[Result] = []
     for entry in entries:
         if len(changed) >= flags.FLAGS.changed:
@@ -277,8 +280,7 @@ def main(argv: list[str]) -> None:
         result = run(entry, cache, len(changed))
         if result is not None:
             changed.append(result)
-    for result in (*clean, *changed):
-        show(result)  # type: ignore[arg-type]
+            show(result)
     print(f"repeats found: {sum(r.right for r in changed)} of {len(changed)}")
     print(f"clean pairs flagged: {sum(not r.right for r in clean if r)} of {len(clean)}")
 

@@ -54,6 +54,23 @@ def test_a_passage_left_out_is_no_repeat():
     assert (jump.start, jump.stop) == pytest.approx((24, 48), abs=2)
 
 
+@pytest.mark.parametrize(("shortest", "jumps"), [(structure._Search.SHORTEST_BARS, 0), (1, 1)])
+def test_a_run_in_small_notes_is_one_bar_and_not_left_out(shortest, jumps, monkeypatch):
+    monkeypatch.setattr(structure._Search, "SHORTEST_BARS", shortest)
+    run = music(14, 4)
+    bars = np.concatenate([np.arange(0, 25, 2.0), np.arange(38, 62, 2.0)])
+    recording, score = (np.concatenate([A, part, C]) for part in (run[::6], run))
+    assert len(structure.find_segments(recording, score, RATE, barlines=bars).jumps) == jumps
+
+
+def test_a_repeat_left_out_ends_where_the_music_is_no_more_the_same():
+    """What follows begins with other notes in the same harmony, so the path alone could go on into it."""
+    other = music(24, 5)
+    after = low_rate.normalise(np.concatenate([0.8 * B[:16] + 0.2 * other[:16], C]))
+    (jump,) = found([A, B, after], [A, B, B, after]).jumps
+    assert (jump.kind, jump.start, jump.stop) == ("repeat_left_out", 48, 72)
+
+
 def test_silence_around_the_music_is_left_outside():
     silence = low_rate.normalise(np.vstack([np.zeros((32, 72)), np.concatenate([A, B, C]), np.zeros((20, 72))]))
     result = structure.find_segments(silence, np.concatenate([A, B, C]), RATE, barlines=BARS)

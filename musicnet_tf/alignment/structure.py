@@ -7,6 +7,7 @@ segments found here.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -141,6 +142,8 @@ class _Search:
     NEIGHBOURS = 2  # bars
     UNMARKED = 1.0
     LATER = 0.1  # price of jumping ahead a second of the score earlier than one could
+    REPEATED = 0.8  # less for jumping ahead over what was just played
+    SAME = 0.15  # of random cost, from which on frames are not the same music
 
     def __init__(self, recording, score, frame_rate, barlines, marked, prices):  # type: ignore[no-untyped-def]
         self.recording, self.score, self.frame_rate = recording, score, frame_rate
@@ -256,7 +259,8 @@ class _Search:
         """The path with its jumps from bar line to bar line, and where they lead: `{row: (start, stop)}`.
 
         Music that the score writes twice can be left at any bar of its first time for the same bar of its
-        second: costs are equal. What a page would say is the last such place, so that is made a little cheaper.
+        second: costs are equal. What a page would say is the last such place, so that is made a little cheaper,
+        as is a jump over a second time of what was just played.
         """
         bars, rate, wanted = self.barlines, self.frame_rate, {}
         for row in path.jumps:
@@ -266,11 +270,17 @@ class _Search:
             nearest = np.searchsorted(bars, stop) + np.arange(-self.NEIGHBOURS, self.NEIGHBOURS + 1)
             for there in bars[nearest[(nearest >= 0) & (nearest < len(bars))]]:
                 shift = there - start
+                same = self._same(shift)
                 for bar in bars[np.abs(bars - start) <= reach]:
                     end = self._bar(bar + shift)
                     if abs(end - bar - shift) < self.SAME_BAR_SECONDS and shift * (stop - start) > 0:
-                        early = start + reach - bar if shift > 0 else 0.0
-                        wanted[float(bar), end] = self.UNMARKED + self.LATER * early
+                        price = self.UNMARKED
+                        if shift > 0:
+                            before, here, after = same(np.array([bar - shift, bar, start + reach]))
+                            repeated = (here - before) / shift
+                            early = after - here if repeated > 0.5 else start + reach - bar
+                            price += self.LATER * early - self.REPEATED * repeated
+                        wanted[float(bar), end] = price
         wanted |= {(float(a), float(b)): 0.0 for a, b in self.marked}
         ends = np.array(list(wanted)).reshape(-1, 2)
         frames = self._jump_frames(ends, tempo, rate, len(played))
@@ -278,6 +288,14 @@ class _Search:
         path = jump_path.find_path(self.recording, played, only, self.scale)
         names = {tuple(pair): tuple(end) for pair, end in zip(frames.tolist(), ends.tolist(), strict=True)}
         return path, {int(row): names[int(path.frames[row - 1]), int(path.frames[row])] for row in path.jumps}
+
+    def _same(self, shift: float) -> Callable[[np.ndarray], np.ndarray]:
+        """How many seconds up to each place the score sounds as it does `shift` seconds later."""
+        seconds = np.arange(0.0, max(0.0, self.duration - shift), 1.0 / self.frame_rate)
+        near = np.einsum("td,td->t", self._sample(seconds), self._sample(seconds + shift))
+        alike = np.clip(1.0 - (1.0 - near) / (self.SAME * self.scale), 0.0, 1.0)
+        total = np.concatenate([[0.0], np.cumsum(alike)]) / self.frame_rate
+        return lambda places: np.interp(places * self.frame_rate, np.arange(len(total)), total)
 
     def _is_marked(self, start: float, stop: float) -> bool:
         return bool((np.abs(self.marked - [start, stop]).max(axis=1) < self.SAME_BAR_SECONDS).any())
