@@ -7,9 +7,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from musicnet_tf.alignment import refine as room
 from musicnet_tf.alignment.label_evidence import Peaks
-from musicnet_tf.alignment.refine import Heard, RefineSettings, onset_peaks, refine, snap
+from musicnet_tf.alignment.refine import Heard, RefineSettings, refine
+from musicnet_tf.alignment.snap import ends, heard_peaks, snap
 from musicnet_tf.errors import ScoreError
 from musicnet_tf.events import Notes
 from musicnet_tf.timebase import FrameClock
@@ -46,11 +46,11 @@ def peaks(*rows: tuple[float, int, float]) -> Peaks:
 
 def test_a_peak_lies_where_the_triangle_does_to_a_fraction_of_a_frame():
     truth = Notes([1.0, 1.5037, 2.2111], [1.4, 2.0, 2.5], [60, 60, 61])
-    found = onset_peaks(heard(truth, 4), 0.25)
+    found = heard_peaks(heard(truth, 4).heads["onset"], CLOCK, 0.25)
     np.testing.assert_allclose(found.time, truth.onset, atol=1e-6)
     assert found.pitch.tolist() == [60, 60, 61]
     assert (found.strength > 0.7).all() and (found.strength <= 0.9).all()
-    assert not len(onset_peaks(heard(truth, 4, height=0.2), 0.25).time)
+    assert not len(heard_peaks(heard(truth, 4, height=0.2).heads["onset"], CLOCK, 0.25).time)
 
 
 def test_a_note_takes_the_peak_of_its_pitch_that_is_strong_and_near():
@@ -175,8 +175,8 @@ def test_labels_after_the_end_and_silence_are_left_where_they_are():
 def test_a_note_keeps_half_its_length_and_goes_into_no_next_one():
     notes = Notes([1.0, 1.5, 1.5], [1.5, 2.0, 2.2], [60, 60, 72], instrument=[0, 0, 40])
     # The first was pushed behind its own end; the second begins where it began.
-    ends = room._ends(notes, np.array([1.45, 1.5, 1.5]), np.array([1.5, 1.52, 2.2]))
-    np.testing.assert_allclose(ends, [1.5, 1.75, 2.2])
+    found = ends(notes, np.array([1.45, 1.5, 1.5]), np.array([1.5, 1.52, 2.2]))
+    np.testing.assert_allclose(found, [1.5, 1.75, 2.2])
 
 
 def test_no_labels_are_refused():

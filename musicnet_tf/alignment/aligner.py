@@ -13,7 +13,7 @@ import numpy as np
 
 import musicnet_tf
 from musicnet_tf import synthesis
-from musicnet_tf.alignment import dtw, features, judgement, low_rate, structure
+from musicnet_tf.alignment import dtw, features, judgement, low_rate, snap, structure
 from musicnet_tf.alignment.features import Frames
 from musicnet_tf.alignment.result import Alignment, Segment
 from musicnet_tf.alignment.settings import Settings
@@ -31,6 +31,8 @@ PAD_SECONDS = 0.5
 _MARGIN_SECONDS = 1.0
 _SILENCE = 1e-4
 _SHORTEST_SECONDS = 0.01
+_LEAST_ONSET = 0.25
+_SNAP_REACH = 6.0
 _STRETCH = (0.02, 50.0)
 _SAME_TEMPO = 0.1
 _SYNTHESIS_RATE = 44100
@@ -108,6 +110,8 @@ def align(
     warp = _warp(recording, written, settings, begin, tempo)
     notes = _lay(played, warp)
     note_confidence = judgement.of_notes(notes, warp)
+    if recording.heard and settings.snap_seconds:
+        notes, note_confidence = _snapped(notes, note_confidence, recording.heard, begin, settings.snap_seconds)
     return Alignment(
         notes=notes,
         note_confidence=note_confidence,
@@ -218,6 +222,23 @@ def _lay(played: Played, warp: Warp) -> Notes:
     onset = np.maximum(warp.to_recording(played.notes.onset), 0.0)
     offset = np.maximum(warp.to_recording(played.notes.offset), onset + _SHORTEST_SECONDS)
     return with_columns(played.notes, onset=onset, offset=offset)
+
+
+def _snapped(
+    notes: Notes, confidence: np.ndarray, heard: Frames, begin: float, width: float
+) -> tuple[Notes, np.ndarray]:
+    """The notes at onsets of their own pitch that the model hears near where they are, where it hears any.
+
+    Half of a note's confidence is then how strong that onset is, and how near to where the warp puts the note.
+    """
+    peaks = snap.heard_peaks(heard.onsets, heard.clock, _LEAST_ONSET)
+    found = snap.snap(notes.onset - begin, notes.pitch, peaks, _SNAP_REACH * width, width)
+    taken = np.isfinite(found.onset)
+    onset = np.maximum(np.where(taken, found.onset + begin, notes.onset), 0.0)
+    bell = np.exp(-0.5 * ((onset - notes.onset) / width) ** 2)
+    sorted_anew = np.lexsort((notes.instrument, notes.pitch, onset))
+    moved = with_columns(notes, onset=onset, offset=snap.ends(notes, onset, notes.offset))
+    return moved, (0.5 * (confidence + bell * found.strength))[sorted_anew]
 
 
 def _thinned(warp: Warp, seconds: float = 0.02) -> np.ndarray:

@@ -88,7 +88,7 @@ def exact(costs: Costs, max_memory_gib: float) -> tuple[np.ndarray, np.ndarray]:
             f"exact alignment of {rows} by {columns} frames needs {needed:.1f} GiB, more than max_memory_gib ="
             f" {max_memory_gib:g}; use method: multiscale, a longer features.hop_length, or allow more"
         )
-    return _warp(costs, Tube(np.zeros(rows, np.int64), np.full(rows, columns, np.int64)))
+    return within(costs, Tube(np.zeros(rows, np.int64), np.full(rows, columns, np.int64)))
 
 
 def multiscale(costs: Costs) -> tuple[np.ndarray, np.ndarray]:
@@ -102,7 +102,16 @@ def multiscale(costs: Costs) -> tuple[np.ndarray, np.ndarray]:
     path, _ = multiscale(costs.coarser())
     finer = np.minimum(path * _FACTOR + _FACTOR // 2, [rows - 1, columns - 1])
     ends = np.concatenate([[[0, 0]], finer, [[rows - 1, columns - 1]]])
-    return _warp(costs, around(ends, rows, columns, _RADIUS))
+    return within(costs, around(ends, rows, columns, _RADIUS))
+
+
+def within(costs: Costs, tube: Tube) -> tuple[np.ndarray, np.ndarray]:
+    """As `exact`, of the paths within a tube."""
+    offsets = np.concatenate([[0], np.cumsum(tube.stop - tube.start)])
+    steps = np.empty(offsets[-1], np.uint8)
+    _accumulate(*costs.sides(), tube.start, tube.stop, offsets, steps, np.array(costs.step_weights), costs.step_penalty)
+    path = _trace(steps, tube.start, offsets)
+    return path, _along(*costs.sides(), path)
 
 
 def around(path: np.ndarray, rows: int, columns: int, radius: int) -> Tube:
@@ -126,40 +135,31 @@ def _means(values: np.ndarray) -> np.ndarray:
     return (np.add.reduceat(values, starts, axis=0) / sizes).astype(np.float32)
 
 
-def _warp(costs: Costs, tube: Tube) -> tuple[np.ndarray, np.ndarray]:
-    offsets = np.concatenate([[0], np.cumsum(tube.stop - tube.start)])
-    steps = np.empty(offsets[-1], np.uint8)
-    _accumulate(*costs.sides(), tube.start, tube.stop, offsets, steps, np.array(costs.step_weights), costs.step_penalty)
-    path = _trace(steps, tube.start, offsets)
-    return path, _along(*costs.sides(), path)
-
-
-@numba.njit(cache=True, fastmath=True)
-def _distance(x, y, norm):  # type: ignore[no-untyped-def]
-    total = np.float32(0.0)
-    if norm == 3:
-        for k in range(x.shape[0]):
-            total += x[k] * y[k]
-        return np.float32(1.0) - total
-    if norm == 1:
-        for k in range(x.shape[0]):
-            total += (x[k] - y[k]) ** 2
-        return np.sqrt(total)
-    if norm == 0:
-        for k in range(x.shape[0]):
-            total += abs(x[k] - y[k])
-        return total
-    for k in range(x.shape[0]):
-        total = max(total, abs(x[k] - y[k]))
-    return total
-
-
-@numba.njit(cache=True, fastmath=True)
-def _cost(x, y, x_onsets, y_onsets, norm, onset_weight):  # type: ignore[no-untyped-def]
-    total = _distance(x, y, norm)
-    if x_onsets.shape[0] and onset_weight > 0:
-        total += onset_weight * _distance(x_onsets, y_onsets, 1)
-    return total
+@numba.njit(cache=True, fastmath=True, nogil=True)
+def _costs_of_row(x, y, x_onsets, y_onsets, norm, onset_weight, i, start, stop, costs):  # type: ignore[no-untyped-def]
+    """Fills `costs` with those of row `i` and the columns `[start, stop)`: a call a cell takes ten times as long."""
+    for j in range(start, stop):
+        total = np.float32(0.0)
+        if norm == 3:
+            for k in range(x.shape[1]):
+                total += x[i, k] * y[j, k]
+            total = np.float32(1.0) - total
+        elif norm == 1:
+            for k in range(x.shape[1]):
+                total += (x[i, k] - y[j, k]) ** 2
+            total = np.sqrt(total)
+        elif norm == 0:
+            for k in range(x.shape[1]):
+                total += abs(x[i, k] - y[j, k])
+        else:
+            for k in range(x.shape[1]):
+                total = max(total, abs(x[i, k] - y[j, k]))
+        if x_onsets.shape[1] and onset_weight > 0:
+            onsets = np.float32(0.0)
+            for k in range(x_onsets.shape[1]):
+                onsets += (x_onsets[i, k] - y_onsets[j, k]) ** 2
+            total += onset_weight * np.sqrt(onsets)
+        costs[j - start] = total
 
 
 @numba.njit(cache=True, nogil=True)
@@ -170,9 +170,11 @@ def _accumulate(x, y, x_onsets, y_onsets, norm, onset_weight, start, stop, offse
         width = max(width, stop[i] - start[i])
     before = np.full(width, np.inf)
     here = np.full(width, np.inf)
+    costs = np.empty(width, np.float32)
     for i in range(start.shape[0]):
+        _costs_of_row(x, y, x_onsets, y_onsets, norm, onset_weight, i, start[i], stop[i], costs)
         for j in range(start[i], stop[i]):
-            cost = _cost(x[i], y[j], x_onsets[i], y_onsets[j], norm, onset_weight)
+            cost = costs[j - start[i]]
             if i == 0 and j == start[0]:
                 here[0] = cost
                 steps[0] = _START
@@ -221,5 +223,5 @@ def _along(x, y, x_onsets, y_onsets, norm, onset_weight, path):  # type: ignore[
     costs = np.empty(path.shape[0])
     for p in range(path.shape[0]):
         i, j = path[p, 0], path[p, 1]
-        costs[p] = _cost(x[i], y[j], x_onsets[i], y_onsets[j], norm, onset_weight)
+        _costs_of_row(x, y, x_onsets, y_onsets, norm, onset_weight, i, j, j + 1, costs[p : p + 1])
     return costs

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 import librosa
@@ -27,6 +27,7 @@ _FADE_SECONDS = 0.1
 _LOCAL_SECONDS = 1.0
 _QUIET = 0.1
 _OCTAVE = 13
+_BLOCK_FRAMES = 4096
 _HEARD_ONSETS = 2.0
 """Of a model's onset probabilities against the rises of the spectrum; 1 to 3 are alike on development pieces."""
 
@@ -38,11 +39,13 @@ class Frames(NamedTuple):
         tonal: what sounds, float32 `(n, d)`.
         onsets: what begins, float32 `(n, e)`; `e` is 0 where the features have no such part.
         clock: when each frame is.
+        heard: what a transcription model hears alone, on its own clock, where it has a part in the features.
     """
 
     tonal: np.ndarray
     onsets: np.ndarray
     clock: FrameClock
+    heard: Frames | None = None
 
     def __len__(self) -> int:
         return len(self.tonal)
@@ -58,11 +61,11 @@ def extract(audio: np.ndarray, sample_rate: int, features: Features) -> Frames:
         return _posteriorgram(audio, sample_rate, features)
     resampled = sound.resample(audio, sample_rate, features.sample_rate, "the recording")
     tonal, onsets = _KINDS[features.kind](resampled, features)
-    clock = FrameClock(features.sample_rate, features.hop_length)
+    clock, heard = FrameClock(features.sample_rate, features.hop_length), None
     if features.kind == "pitch_onset_posteriorgram":
         heard = _posteriorgram(audio, sample_rate, features)
         tonal, onsets = _beside(heard, tonal, onsets, clock.times(len(tonal)))
-    return Frames(np.ascontiguousarray(tonal, np.float32), np.ascontiguousarray(onsets, np.float32), clock)
+    return Frames(np.ascontiguousarray(tonal, np.float32), np.ascontiguousarray(onsets, np.float32), clock, heard)
 
 
 def clock(features: Features) -> FrameClock:
@@ -95,21 +98,32 @@ def rises(levels: np.ndarray, lag: int = 2) -> np.ndarray:
 
 def levels(audio: np.ndarray, features: Features, window_length: int) -> np.ndarray:
     """Log energy in semitone bands against the loudest moments, float32 `(frames, 88)`, 0 in silence."""
-    energy = semitones(_magnitudes(audio, features, window_length), features.sample_rate)
+    blocks = _magnitudes(audio, features, window_length)
+    energy = np.concatenate([semitones(block, features.sample_rate) for block in blocks])
     reference = float(np.quantile(energy.max(axis=1), 0.95)) + 1e-9
     return np.log1p(_COMPRESSION * energy / reference)
 
 
-def _magnitudes(audio: np.ndarray, features: Features, window_length: int) -> np.ndarray:
-    """Magnitude spectrogram `(frames, bins)`; a full-scale sine peaks at 1."""
-    padded = np.pad(audio, (0, max(0, window_length - len(audio))))
-    spectrum = librosa.stft(padded, n_fft=window_length, hop_length=features.hop_length, window="hann")
-    return np.abs(spectrum).T * (4.0 / window_length)
+def _magnitudes(audio: np.ndarray, features: Features, window_length: int) -> Iterator[np.ndarray]:
+    """Magnitude spectrogram in blocks `(frames, bins)`, as the whole one of a long piece takes gigabytes.
+
+    Frame 0 is centred on sample 0; a full-scale sine peaks at 1.
+    """
+    hop = features.hop_length
+    half = window_length // 2
+    padded = np.pad(audio, (half, half + max(0, window_length - len(audio))))
+    count = 1 + (len(padded) - window_length) // hop
+    for first in range(0, count, _BLOCK_FRAMES):
+        after = min(count, first + _BLOCK_FRAMES)
+        block = padded[first * hop : (after - 1) * hop + window_length]
+        spectrum = librosa.stft(block, n_fft=window_length, hop_length=hop, window="hann", center=False)
+        yield np.abs(spectrum).T * (4.0 / window_length)
 
 
 def _spectrogram(audio: np.ndarray, features: Features) -> tuple[np.ndarray, np.ndarray]:
     """The paper's: the lowest bins of a (log-)spectrogram, compared as they are."""
-    magnitudes = _magnitudes(audio, features, features.window_length)[:, : features.cutoff]
+    blocks = _magnitudes(audio, features, features.window_length)
+    magnitudes = np.concatenate([block[:, : features.cutoff] for block in blocks])
     values = np.log(magnitudes + 1e-3) if features.log else magnitudes
     return values, _nothing(values)
 
@@ -140,7 +154,8 @@ def _posteriorgram(audio: np.ndarray, sample_rate: int, features: Features) -> F
     resampled = sound.resample(audio, sample_rate, spec.clock.sample_rate, "the recording")
     heads = windowing.posteriorgram(resampled, spec, predictor)
     tonal = _unit(heads["frame"], usual=1.0)
-    return Frames(tonal.astype(np.float32), heads["onset"], windowing.recording_clock(spec))
+    heard = Frames(tonal.astype(np.float32), heads["onset"], windowing.recording_clock(spec))
+    return Frames(heard.tonal, heard.onsets, heard.clock, heard)
 
 
 def _beside(heard: Frames, tonal: np.ndarray, onsets: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

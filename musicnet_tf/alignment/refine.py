@@ -23,8 +23,7 @@ from musicnet_tf import audio as sounds
 from musicnet_tf import windowing
 from musicnet_tf.alignment import dtw
 from musicnet_tf.alignment.aligner import Warp
-from musicnet_tf.alignment.label_evidence import Peaks
-from musicnet_tf.decode.notes import find_peaks
+from musicnet_tf.alignment.snap import SAME_ONSET, ends, heard_peaks, snap
 from musicnet_tf.errors import AudioError, ModelError, ScoreError
 from musicnet_tf.events import Notes
 from musicnet_tf.scores import with_columns
@@ -36,12 +35,8 @@ if TYPE_CHECKING:
 _ONSET_WIDTH = 0.05
 _FLOOR = 0.02
 """In every pitch, so that silence is alike and like other silence."""
-_SAME_ONSET = 0.02
 _MEDIAN_NOTES = 17
 _OUTLIER_SECONDS = 0.15
-_SHORTEST_SECONDS = 0.01
-_LEAST_LENGTH = 0.5
-_LOOKAHEAD = 4  # frames that `find_peaks` wants after the last
 
 
 class RefineSettings(pydantic.BaseModel):
@@ -83,13 +78,6 @@ class Heard(NamedTuple):
     @property
     def num_frames(self) -> int:
         return len(self.heads["onset"])
-
-
-class Snapped(NamedTuple):
-    """Onsets that notes took: seconds, NaN where there is none, and the activation of the peak, both `(n,)`."""
-
-    onset: np.ndarray
-    strength: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,7 +144,7 @@ def refine(notes: Notes, heard: Heard, settings: RefineSettings | None = None) -
     settings = settings or RefineSettings()
     if not len(notes):
         raise ScoreError("no labels to refine: give a label file with at least one note")
-    peaks = onset_peaks(heard, settings.least_peak)
+    peaks = heard_peaks(heard.heads["onset"], heard.clock, settings.least_peak, heard.first_pitch)
     warp = _warp(notes, heard, settings)
     onset, offset = _warped(notes.onset, warp), _warped(notes.offset, warp)
     for width in settings.snap_widths:
@@ -166,81 +154,7 @@ def refine(notes: Notes, heard: Heard, settings: RefineSettings | None = None) -
     taken = np.isfinite(snapped.onset)
     onset = np.maximum(np.where(taken, snapped.onset, onset), 0.0)
     confidence = np.where(taken, snapped.strength, _activation(heard, onset, notes.pitch))
-    return Refined(notes, onset, _ends(notes, onset, offset), taken, confidence)
-
-
-def onset_peaks(heard: Heard, least: float) -> Peaks:
-    """Every onset that a model hears, to a fraction of a frame, by pitch and then by time.
-
-    Args:
-        heard: by `hear`.
-        least: activation of a peak; see `decode.notes.find_peaks`, whose parabola's place the exact apex of the
-            training targets' triangle takes.
-    """
-    activations = heard.heads["onset"]
-    padded = np.pad(activations, ((1, _LOOKAHEAD), (0, 0)), constant_values=-1.0)
-    frame, column, shift = find_peaks(padded, least)
-    time = heard.clock.frame_to_time(frame + shift)
-    order = np.lexsort((time, column))
-    return Peaks(time[order], column[order] + heard.first_pitch, activations[frame, column][order])
-
-
-def snap(onset: np.ndarray, pitch: np.ndarray, peaks: Peaks, reach: float, width: float) -> Snapped:
-    """Gives notes peaks of their own pitch, in order, so that the sum of weighted strengths is the greatest.
-
-    A peak's strength counts as much as a bell of standard deviation `width` around the note leaves of it. A peak
-    is taken by one note alone, and notes of a pitch stay in order; only notes of one pitch that begin together
-    (a unison of two instruments) share a peak.
-
-    Args:
-        onset: seconds, float64 `(n,)`, in any order.
-        pitch: MIDI numbers `(n,)`.
-        peaks: where notes may begin.
-        reach: seconds beyond which no peak is taken.
-        width: seconds.
-    """
-    snapped = Snapped(np.full(len(onset), np.nan), np.zeros(len(onset)))
-    for value in np.unique(pitch).tolist():
-        there, rows = peaks.of(value), np.flatnonzero(pitch == value)
-        rows = rows[np.argsort(onset[rows], kind="stable")]
-        apart = np.diff(onset[rows]) > 2 * reach  # no peak is in reach of notes on both sides
-        for together in np.split(rows, np.flatnonzero(apart) + 1):
-            _assign(onset, together, there, reach, width, snapped)
-    return snapped
-
-
-def _assign(onset: np.ndarray, rows: np.ndarray, peaks: Peaks, reach: float, width: float, snapped: Snapped) -> None:
-    """Fills in the peaks that notes of one pitch, sorted by onset, take."""
-    first, after = np.searchsorted(peaks.time, [onset[rows[0]] - reach, onset[rows[-1]] + reach])
-    time, strength = peaks.time[first:after], peaks.strength[first:after]
-    group = np.cumsum(np.diff(onset[rows], prepend=onset[rows[0]]) > _SAME_ONSET)
-    place = onset[rows[np.searchsorted(group, np.arange(group[-1] + 1))]]
-    distance = time - place[:, np.newaxis]
-    gain = np.where(np.abs(distance) <= reach, strength * np.exp(-0.5 * (distance / width) ** 2), 0.0)
-    taken = _in_order(gain)
-    has = taken[group] >= 0
-    snapped.onset[rows[has]] = time[taken[group][has]]
-    snapped.strength[rows[has]] = strength[taken[group][has]]
-
-
-def _in_order(gain: np.ndarray) -> np.ndarray:
-    """For each row the column that it takes, -1 for none: columns rise with rows, and gains sum to the most."""
-    rows, columns = gain.shape
-    best = np.zeros((rows + 1, columns + 1))  # of the first rows and columns
-    for row in range(rows):
-        taking = np.maximum(best[row, 1:], best[row, :-1] + gain[row])
-        best[row + 1, 1:] = np.maximum.accumulate(taking)
-    taken = np.full(rows, -1)
-    row, column = rows, columns
-    while row and column:
-        if best[row, column] == best[row, column - 1]:
-            column -= 1
-        elif best[row, column] == best[row - 1, column]:
-            row -= 1
-        else:
-            row, column = row - 1, column - 1
-            taken[row] = column
-    return taken
+    return Refined(notes, onset, ends(notes, onset, offset), taken, confidence)
 
 
 def _warp(notes: Notes, heard: Heard, settings: RefineSettings) -> Warp:
@@ -257,7 +171,7 @@ def _warp(notes: Notes, heard: Heard, settings: RefineSettings) -> Warp:
     every = np.arange(heard.num_frames)
     radius = max(1, round(settings.reach * heard.clock.frame_rate))
     tube = dtw.Tube(np.maximum(every - radius, 0), np.minimum(every + radius + 1, heard.num_frames))
-    path, along = dtw._warp(costs, tube)
+    path, along = dtw.within(costs, tube)
     heard_at, labelled_at = (heard.clock.frame_to_time(column) for column in path.T)
     return Warp(heard_at, labelled_at, along)
 
@@ -303,7 +217,7 @@ def _movement(onset: np.ndarray, snapped: np.ndarray) -> tuple[np.ndarray, np.nd
     if not alike.any():
         return np.zeros(1), np.zeros(1)
     times, moves = onset[rows][alike], moves[alike]
-    bounds = np.flatnonzero(np.diff(times) > _SAME_ONSET / 2) + 1
+    bounds = np.flatnonzero(np.diff(times) > SAME_ONSET / 2) + 1
     chords = zip(np.split(times, bounds), np.split(moves, bounds), strict=True)
     centres = np.array([(chord.mean(), np.median(move)) for chord, move in chords])
     return centres[:, 0], centres[:, 1]
@@ -316,15 +230,3 @@ def _activation(heard: Heard, onset: np.ndarray, pitch: np.ndarray) -> np.ndarra
     column = pitch - heard.first_pitch
     known = (column >= 0) & (column < activations.shape[1])
     return np.where(known, activations[frame, np.where(known, column, 0)], 0.0)
-
-
-def _ends(notes: Notes, onset: np.ndarray, offset: np.ndarray) -> np.ndarray:
-    """Offsets that leave each note half its length at least, and that go into no next note which they did not."""
-    length = notes.offset - notes.onset
-    offset = np.maximum(offset, onset + np.maximum(_LEAST_LENGTH * length, _SHORTEST_SECONDS))
-    rows = np.lexsort((notes.onset, notes.instrument, notes.pitch))
-    here, after = rows[:-1], rows[1:]
-    same = (notes.pitch[here] == notes.pitch[after]) & (notes.instrument[here] == notes.instrument[after])
-    same &= (notes.offset[here] <= notes.onset[after]) & (onset[after] >= onset[here] + _SHORTEST_SECONDS)
-    offset[here[same]] = np.minimum(offset[here[same]], onset[after[same]])
-    return offset

@@ -56,6 +56,9 @@ class Settings(pydantic.BaseModel):
         step_weights: of the cost of a cell that is entered along the recording, along the score, along both.
         step_penalty: added to each step along one side alone: holds the path to the tempo where the
             sound leaves it open. 0 is ordinary DTW.
+        snap_seconds: where the features have a model's posteriorgram, each note moves from where the warp puts it
+            onto an onset of its own pitch that the model hears nearby; standard deviation of the bell that
+            weighs onsets by how near they are. 0 leaves notes where the warp puts them.
         max_memory_gib: exact DTW that would need more is refused beforehand.
         find_jumps: look for repeats and passages left out or added, and align through them.
         tempo: `score` uses the tempi of the score, `constant` 120 quarter notes a minute throughout.
@@ -69,6 +72,7 @@ class Settings(pydantic.BaseModel):
     method: Literal["exact", "multiscale"] = "multiscale"
     step_weights: tuple[float, float, float] = (1.0, 1.0, 2.0)
     step_penalty: float = pydantic.Field(0.6, ge=0)
+    snap_seconds: float = pydantic.Field(0.05, ge=0, le=1)
     max_memory_gib: float = pydantic.Field(4.0, gt=0)
     find_jumps: bool = True
     tempo: Literal["score", "constant"] = "score"
