@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import librosa
 import numpy as np
 import pytest
 
@@ -56,3 +57,18 @@ def test_alike_sounds_are_nearer_than_others_whichever_way(tone: np.ndarray) -> 
         given = Features(kind=kind, window_length=4096)
         a, b, c = (features.extract(sound, RATE, given).tonal[120] for sound in (tone, louder, other))
         assert np.linalg.norm(a - b) < 0.5 * np.linalg.norm(a - c), kind
+
+
+@pytest.mark.parametrize("log", [True, False])
+def test_how_loud_the_whole_is_changes_nothing(tone: np.ndarray, log: bool) -> None:
+    given = Features(kind="spectrogram", cutoff=50, log=log)
+    loud, quiet = (features.extract(level * tone, RATE, given).tonal for level in (1.0, 0.05))
+    np.testing.assert_allclose(loud, quiet, atol=1e-4)
+
+
+def test_blocks_give_the_spectrum_of_the_whole(tone: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = Features(kind="spectrogram", window_length=2048, hop_length=512)
+    monkeypatch.setattr(features, "_BLOCK_FRAMES", 7)
+    found = np.concatenate(list(features._magnitudes(tone, given, 2048)))
+    whole = np.abs(librosa.stft(tone, n_fft=2048, hop_length=512, window="hann")).T / 512
+    np.testing.assert_allclose(found, whole, atol=1e-6)
