@@ -6,7 +6,7 @@ import dataclasses
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -189,18 +189,18 @@ FORMATS: dict[str, Format] = {
 }
 
 
-def check_formats(names: list[str]) -> list[str]:
+def check_formats(names: Sequence[str], choices: Collection[str] = FORMATS) -> list[str]:
     """The names without repetition, in order.
 
     Raises:
         ConfigError: where there are none, or one is unknown; lists the choices.
     """
-    choices = f"choose from {', '.join(FORMATS)}"
+    told = f"choose from {', '.join(choices)}"
     if not names:
-        raise ConfigError(f"no output format was named; {choices}")
+        raise ConfigError(f"no output format was named; {told}")
     for name in names:
-        if name not in FORMATS:
-            raise ConfigError(f"unknown output format {name!r}{nearest(name, FORMATS)}; {choices}")
+        if name not in choices:
+            raise ConfigError(f"unknown output format {name!r}{nearest(name, choices)}; {told}")
     return list(dict.fromkeys(names))
 
 

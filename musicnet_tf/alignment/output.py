@@ -11,12 +11,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from musicnet_tf import files, plots, scores
+from musicnet_tf import files, plots, scores, writers
 from musicnet_tf.alignment import figure, sonify
 from musicnet_tf.alignment.result import Alignment
 from musicnet_tf.errors import ConfigError, OutputError
 from musicnet_tf.events import Score
-from musicnet_tf.registry import nearest
 
 T = TypeVar("T")
 
@@ -32,18 +31,8 @@ _SUFFIXES = {
 
 
 def check_formats(names: Sequence[str]) -> list[str]:
-    """The names without repetition, in order.
-
-    Raises:
-        ConfigError: where there are none, or one is unknown; lists the choices.
-    """
-    choices = f"choose from {', '.join(FORMATS)}"
-    if not names:
-        raise ConfigError(f"no output format was named; {choices}")
-    for name in names:
-        if name not in FORMATS:
-            raise ConfigError(f"unknown output format {name!r}{nearest(name, FORMATS)}; {choices}")
-    return list(dict.fromkeys(names))
+    """As `writers.check_formats`, of the formats of an alignment."""
+    return writers.check_formats(names, FORMATS)
 
 
 def check_place(folder: str | Path, stem: str, formats: Iterable[str], inputs: Iterable[str | Path]) -> None:
