@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import os
-import sys
-import types
 from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
@@ -14,9 +13,8 @@ import pretty_midi
 import pytest
 import soundfile
 
-import musicnet_tf.alignment
 from musicnet_tf import scores
-from musicnet_tf.alignment import output
+from musicnet_tf.alignment import aligner, output
 from musicnet_tf.alignment.result import Alignment, Finding, Segment
 from musicnet_tf.alignment.settings import Settings
 from musicnet_tf.errors import AlignmentError
@@ -39,8 +37,13 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list:
     findings = [SILENCE]
     calls: list = [findings]
 
-    def align(audio: np.ndarray, sample_rate: int, score: Score, settings: Settings, **_) -> Alignment:
+    def align(
+        audio: np.ndarray, sample_rate: int, score: Score, settings: Settings, *, progress: aligner.Progress
+    ) -> Alignment:
         calls.append((audio, sample_rate, score, settings))
+        for stage in aligner.STAGES:
+            if stage != "synthesis of what was played":
+                progress(stage)
         if not np.abs(audio).max() > 1e-3:
             raise AlignmentError("the recording is silent; give one with music in it")
         notes, seconds = performed(score.notes), len(audio) / sample_rate
@@ -57,10 +60,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list:
             {"settings": settings.model_dump(mode="json")},
         )
 
-    fake = types.ModuleType("musicnet_tf.alignment.aligner")
-    fake.align = align  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, fake.__name__, fake)
-    monkeypatch.setattr(musicnet_tf.alignment, "aligner", fake, raising=False)
+    monkeypatch.setattr(aligner, "align", align)
     return calls
 
 
@@ -101,6 +101,30 @@ def test_a_pair_becomes_labels_picture_and_sound(align, asked: list, tmp_path: P
     assert first == "the song: 12 labels in 0:10 of audio, confidence 0.90"
     assert finding.strip() == SILENCE.message
     assert wrote.startswith("  wrote ") and wrote.count(str(folder)) == 5 and wrote.endswith("the song.csv")
+
+
+class Terminal(io.StringIO):
+    """Shows what is written to it."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_bar_shows_the_stages_on_a_terminal_and_goes(align, asked: list, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(io, "StringIO", Terminal)  # what the fixture catches errors with
+    outcome = align("--formats=json")
+    assert outcome.status == 0
+    lines = outcome.stderr.split("\r")
+    bars = [line.split("|") for line in lines if "|" in line]
+    told = {bar[0].strip(): bar[2].split()[0] for bar in bars if bar[0].strip()}
+    assert list(told.items()) == [  # what was not synthesised anew is passed over
+        ("synthesis", "0/6"),
+        ("structure", "1/6"),
+        ("features", "3/6"),
+        ("warping", "4/6"),
+        ("writing", "5/6"),
+    ]
+    assert not "".join(lines[-2:]).strip(), "something is left of the bar"
 
 
 def test_the_aligner_gets_sound_score_and_settings(align, asked: list, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from musicnet_tf import synthesis
 from musicnet_tf.alignment import aligner
 from musicnet_tf.alignment.features import Frames
 from musicnet_tf.alignment.settings import Features, Settings
-from musicnet_tf.errors import AudioError, ScoreError
+from musicnet_tf.errors import AlignmentError, AudioError, ScoreError
 from musicnet_tf.events import Notes, Score
 from musicnet_tf.timebase import FrameClock
 
@@ -87,6 +87,25 @@ def test_another_piece_is_rejected():
 def test_a_silent_recording_is_refused():
     with pytest.raises(AudioError, match="silent from beginning to end"):
         aligner.align(np.zeros(RATE * 3, np.float32), RATE, Score(melody()))
+
+
+def test_exact_alignment_that_needs_too_much_memory_is_refused_before_any_work(monkeypatch):
+    monkeypatch.setattr(synthesis, "render", lambda *_, **__: pytest.fail("synthesised"))
+    paper = Settings(features=Features(kind="spectrogram", hop_length=441), method="exact", max_memory_gib=0.001)
+    told: list[str] = []
+    # 30 s are 1500 frames of 20 ms, the score and the silence before it 1525: 2.2 MB, a byte a pair.
+    with pytest.raises(AlignmentError, match=r"1500 by 1525 frames .* more than max_memory_gib = 0\.001; use method"):
+        aligner.align(np.ones(RATE * 30, np.float32), RATE, Score(melody()), paper, progress=told.append)
+    assert told == []
+
+
+@needs_fluidsynth
+def test_stages_are_told_in_order():
+    score, told = Score(melody()), []
+    audio = synthesis.render(performed(score.notes), synthesis.default_soundfont(), RATE)
+    aligner.align(audio, RATE, score, Settings(features=Features(kind="chroma")), progress=told.append)
+    assert told == [stage for stage in aligner.STAGES if stage in told]
+    assert {"synthesis", "structure", "features", "warping"} <= set(told)
 
 
 def test_an_empty_score_is_refused():

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -22,7 +22,11 @@ from musicnet_tf.errors import AlignmentError, AudioError, ScoreError
 from musicnet_tf.events import Notes, Score
 from musicnet_tf.scores import with_columns
 
-Progress = Callable[[str], None]
+Stage = Literal["synthesis", "structure", "synthesis of what was played", "features", "warping"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
+"""In order; the second synthesis is left out where the first was of what was played."""
+
+Progress = Callable[[Stage], None]
 """Is told the stage that begins."""
 
 PAD_SECONDS = 0.5
@@ -71,7 +75,7 @@ def align(
         sample_rate: of `audio`.
         score: as read by `scores.read_score`.
         settings: how; by default the most accurate way.
-        progress: is told each stage.
+        progress: is told each of `STAGES` as it begins.
 
     Raises:
         ScoreError: where the score has no notes.
@@ -81,10 +85,11 @@ def align(
     settings = settings or Settings()
     tell = progress or (lambda stage: None)
     duration = _check(audio, sample_rate, score)
+    stretch = float(np.clip(duration / score.notes.end, *_STRETCH))
+    _check_memory(settings, duration, stretch * score.notes.end)
     soundfont = _soundfont(settings)
 
     tell("synthesis")
-    stretch = float(np.clip(duration / score.notes.end, *_STRETCH))
     synthesised = _synthesise(score.notes, stretch, soundfont)
     tell("structure")
     found = _structure(audio, sample_rate, synthesised, score, stretch)
@@ -154,6 +159,13 @@ def _check(audio: np.ndarray, sample_rate: int, score: Score) -> float:
     if duration < 2 * PAD_SECONDS:
         raise AudioError(f"the recording is {duration:.2f} s long; alignment needs at least {2 * PAD_SECONDS:g} s")
     return duration
+
+
+def _check_memory(settings: Settings, recording: float, score: float) -> None:
+    """Refuses exact DTW of so many seconds, before minutes are spent on what it would be given."""
+    if settings.method == "exact":
+        rate = features.clock(settings.features).frame_rate
+        dtw.check_memory(round(recording * rate), round((PAD_SECONDS + score) * rate), settings.max_memory_gib)
 
 
 def _soundfont(settings: Settings) -> Path:

@@ -82,13 +82,18 @@ def exact(costs: Costs, max_memory_gib: float) -> tuple[np.ndarray, np.ndarray]:
         AlignmentError: beforehand, where it would take more memory than allowed.
     """
     rows, columns = costs.shape
+    check_memory(rows, columns, max_memory_gib)
+    return within(costs, Tube(np.zeros(rows, np.int64), np.full(rows, columns, np.int64)))
+
+
+def check_memory(rows: int, columns: int, max_memory_gib: float) -> None:
+    """Raises AlignmentError where exact alignment of so many frames would take more memory than allowed."""
     needed = rows * columns / _GIB
     if needed > max_memory_gib:
         raise AlignmentError(
             f"exact alignment of {rows} by {columns} frames needs {needed:.1f} GiB, more than max_memory_gib ="
             f" {max_memory_gib:g}; use method: multiscale, a longer features.hop_length, or allow more"
         )
-    return within(costs, Tube(np.zeros(rows, np.int64), np.full(rows, columns, np.int64)))
 
 
 def multiscale(costs: Costs) -> tuple[np.ndarray, np.ndarray]:

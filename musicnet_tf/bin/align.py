@@ -9,18 +9,20 @@ Writes OUT/<audio's name>.csv (labels in MusicNet's columns), .confidence.csv (a
 findings, settings), .png (costs, path and labels) and .flac (left the recording, right the labels). Where the
 pair should not be used, its labels go to .rejected.csv, and the exit status is 1.
 
-Configs are in configs/alignment of the source tree: paper, paper_multiscale, chroma, chroma_onset, best (the
-defaults); from there the name is enough. A manifest is a table with the columns id, audio and score, its paths
-relative to itself, and runs as an Apache Beam job (`musicnet_tf[beam]`): a pair that fails is told in
-OUT/report.html and the others go on; a second run skips what is done.
+Configs are in configs/alignment of the source tree; from there the name is enough: paper, paper_multiscale, chroma,
+chroma_onset, pitch_onset (the best without TensorFlow), posteriorgram, best (the defaults). A manifest is a table
+with the columns id, audio and score, its paths relative to itself, and runs as an Apache Beam job
+(`musicnet_tf[beam]`): a pair that fails is told in OUT/report.html and the others go on; a second run skips what is
+done.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -29,6 +31,9 @@ from absl import app, flags
 if TYPE_CHECKING:
     from musicnet_tf.alignment.result import Alignment
     from musicnet_tf.alignment.settings import Settings
+
+_WRITING = "writing"
+_BAR = "{desc:>28} |{bar:24}| {n_fmt}/{total_fmt} [{elapsed}]"
 
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder for the outputs; made if need be.", required=True)
 _MANIFEST = flags.DEFINE_string("manifest", None, "Table of pairs, instead of AUDIO and SCORE.")
@@ -69,28 +74,44 @@ def _align_pair(audio_path: Path, score_path: Path, settings: Settings, formats:
     sample_rate = audio.probe(audio_path).sample_rate
     sound = audio.load(audio_path)
     folder = files.make_folder(_OUTPUT_DIR.value)
-    found = aligner.align(sound, sample_rate, score, settings)
-    told = {"audio": _printable(audio_path.name), "score": _printable(score_path.name)}
-    found = dataclasses.replace(found, details={**told, **found.details})
-    written = output.write(
-        found,
-        folder,
-        audio_path.stem,
-        audio=sound,
-        sample_rate=sample_rate,
-        score=score,
-        formats=formats,
-        title=_printable(audio_path.stem),
-        voice=cast(Voice, _SONIFY.value),
-        soundfont=settings.soundfont,
-        keep_rejected=_KEEP_REJECTED.value,
-    )
+    with _progress((*aligner.STAGES, _WRITING)) as tell:
+        found = aligner.align(sound, sample_rate, score, settings, progress=tell)
+        told = {"audio": _printable(audio_path.name), "score": _printable(score_path.name)}
+        found = dataclasses.replace(found, details={**told, **found.details})
+        tell(_WRITING)
+        written = output.write(
+            found,
+            folder,
+            audio_path.stem,
+            audio=sound,
+            sample_rate=sample_rate,
+            score=score,
+            formats=formats,
+            title=_printable(audio_path.stem),
+            voice=cast(Voice, _SONIFY.value),
+            soundfont=settings.soundfont,
+            keep_rejected=_KEEP_REJECTED.value,
+        )
     _report(_printable(audio_path.stem), found, written)
     if found.accepted:
         return 0
     why = next(finding.message for finding in found.findings if finding.rejects)
     print(f"musicnet align: error: {audio_path}: rejected: {why}", file=sys.stderr)
     return 0 if _KEEP_REJECTED.value else 1
+
+
+@contextlib.contextmanager
+def _progress(stages: Sequence[str]) -> Iterator[Callable[[str], None]]:
+    """A bar that shows the stage it is told and how many of `stages` lie behind; on a terminal alone."""
+    from tqdm import tqdm
+
+    with tqdm(total=len(stages), leave=False, disable=None, bar_format=_BAR) as bar:
+
+        def tell(stage: str) -> None:
+            bar.n = stages.index(stage)  # a stage may be left out
+            bar.set_description_str(stage)
+
+        yield tell
 
 
 def _report(name: str, found: Alignment, written: Sequence[Path]) -> None:
