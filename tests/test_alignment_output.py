@@ -282,7 +282,7 @@ def test_the_figure_shows_path_jump_labels_and_findings() -> None:
     costs, spectrum, strip = drawn.axes
     lines = [np.stack(line.get_data(), axis=1).tolist() for line in costs.lines]
     assert lines == [[[0, 0], [1, 0], [6, 5]], [[6, 3], [10, 7]], [[6, 5], [6, 3]]]
-    assert [text.get_text() for text in costs.get_legend().get_texts()] == ["path", "jump"]
+    assert [text.get_text() for text in costs.get_legend().get_texts()] == ["alike", "path", "jump"]
     assert costs.get_title(loc="left") == r"Costs \$5"
     onsets = next(c for c in spectrum.collections if isinstance(c, LineCollection))
     assert [tuple(segment[0]) for segment in onsets.get_segments()] == [
@@ -293,8 +293,9 @@ def test_the_figure_shows_path_jump_labels_and_findings() -> None:
     np.testing.assert_allclose(dots.get_offsets(), np.stack([PERFORMED.onset, FOUND.note_confidence], axis=1))
     assert sorted((p.get_x(), p.get_x() + p.get_width()) for p in strip.patches) == [(0, 1), (6, 10)]
     kinds = [text.get_text() for text in strip.get_legend().get_texts()]
-    assert sorted(kinds) == ["leading silence", "repeat added", "wrong piece"]
-    assert strip.get_title(loc="left") == "rejected, confidence 0.75"
+    assert sorted(kinds[:3]) == ["leading silence", "repeat added", "wrong piece"]
+    assert kinds[3:] == ["note", "running median"]
+    assert strip.get_title(loc="left") == "rejected, confidence in the pair 0.75"
 
 
 def test_the_spectrum_is_brightest_at_the_labels() -> None:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import librosa
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
@@ -26,8 +27,9 @@ _CHUNK_FRAMES = 1024
 _STRETCH_SECONDS = 8.0
 _SPECTRUM_SECONDS = 0.1
 _BINS_A_SEMITONE = 3
-_RANGE_DB = 70.0
+_RANGE_DB = 60.0
 _MEDIANS = 100
+_DOT_INK = 4000.0
 _PATH, _REJECTS, _NOTICE = "#e5383b", "#e5383b", "#f2a541"
 
 
@@ -181,7 +183,7 @@ def _path(ax: Axes, found: Alignment) -> None:
     for before, after in itertools.pairwise(pieces):
         jump = np.stack([before[-1], after[0]])
         ax.plot(*jump.T, color=_NOTICE, linewidth=1.3, linestyle=(0, (4, 2)), zorder=5)
-    handles = [Line2D([], [], color=_PATH, label="path")]
+    handles: list[Artist] = [Patch(color="0.25", label="alike"), Line2D([], [], color=_PATH, label="path")]
     if len(pieces) > 1:
         handles.append(Line2D([], [], color=_NOTICE, linestyle=(0, (4, 2)), label="jump"))
     plots.legend_above(ax, handles)
@@ -204,8 +206,11 @@ def _labelled_spectrum(ax: Axes, notes: Notes, audio: np.ndarray, sample_rate: i
     lines = [((n.onset, n.pitch - 0.7), (n.onset, n.pitch + 0.7)) for n in shown if start <= n.onset]
     ax.add_collection(LineCollection(lines, colors=plots.TRUTH, linewidths=2.2, zorder=5))
     held = [((max(n.onset, start), n.pitch), (min(n.offset, stop), n.pitch)) for n in shown]
-    ax.add_collection(LineCollection(held, colors=plots.TRUTH, linewidths=0.7, zorder=4))
-    plots.legend_above(ax, [Line2D([], [], color=plots.TRUTH, linewidth=2.2, label="onset of a label")])
+    ax.add_collection(LineCollection(held, colors=plots.TRUTH, linewidths=1.0, zorder=4))
+    onset = Line2D([], [], color=plots.TRUTH, linestyle="", marker="|", markersize=9, markeredgewidth=2.2)
+    onset.set_label("label begins")
+    plots.legend_above(ax, [onset, Line2D([], [], color=plots.TRUTH, linewidth=1.0, label="and lasts")])
+    _subtitle(ax, "spectrum of the first seconds of music")
     ax.set_xlabel("recording (min:s)", color=plots.INK)
 
 
@@ -230,7 +235,8 @@ def _confidence(ax: Axes, found: Alignment) -> None:
             stop = finding.stop if finding.stop == finding.stop else finding.start
             ax.axvspan(finding.start, stop, color=_color(finding), alpha=0.3, linewidth=1, zorder=1)
     onset, confidence = found.notes.onset, found.note_confidence
-    ax.scatter(onset, confidence, s=4, color=plots.INK, alpha=0.35, linewidths=0, zorder=3)
+    size = float(np.clip(_DOT_INK / max(1, len(onset)), 4, 16))
+    ax.scatter(onset, confidence, s=size, color=plots.INK, alpha=0.35, linewidths=0, zorder=3)
     groups = np.array_split(np.arange(len(onset)), min(_MEDIANS, max(1, len(onset) // 5)))
     medians = [(np.median(onset[g]), np.median(confidence[g])) for g in groups if len(g)]
     if medians:
@@ -238,12 +244,18 @@ def _confidence(ax: Axes, found: Alignment) -> None:
     plots.time_axis(ax, 0.0, max(found.duration, 1e-3))
     ax.set_ylim(-0.03, 1.03)
     plots.plain(ax)
-    ax.set_ylabel("confidence", color=plots.INK)
+    ax.set_ylabel("confidence of a note", color=plots.INK, fontsize=9)
     ax.set_xlabel("recording (min:s)", color=plots.INK)
     verdict = "accepted" if found.accepted else "rejected"
-    ax.set_title(f"{verdict}, confidence {found.confidence:.2f}", loc="left", fontsize=10, color=plots.INK)
+    _subtitle(ax, f"{verdict}, confidence in the pair {found.confidence:.2f}")
     kinds = {finding.kind: _color(finding) for finding in reversed(found.findings)}
-    plots.legend_above(ax, [Patch(color=color, alpha=0.5, label=k.replace("_", " ")) for k, color in kinds.items()])
+    handles: list[Artist] = [Patch(color=color, alpha=0.5, label=k.replace("_", " ")) for k, color in kinds.items()]
+    dot = Line2D([], [], color=plots.INK, alpha=0.5, linestyle="", marker=".", label="note")
+    plots.legend_above(ax, [*handles, dot, Line2D([], [], color=plots.TRUTH, label="running median")])
+
+
+def _subtitle(ax: Axes, text: str) -> None:
+    ax.set_title(text, loc="left", fontsize=10, color=plots.INK)
 
 
 def _color(finding: Finding) -> str:
