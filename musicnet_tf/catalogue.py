@@ -1,4 +1,4 @@
-"""What there is to work with: registered models, tasks and corpora, configs, and shipped models.
+"""What there is to work with: registered models, tasks and corpora, configs, ways to align, and shipped models.
 
 Each function gives rows: what `musicnet list --json` shows of an entry, as plain values.
 """
@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from musicnet_tf import inference
+from musicnet_tf.alignment.settings import load_settings
 from musicnet_tf.errors import ConfigError
 from musicnet_tf.manifest import Manifest
 from musicnet_tf.registry import DATASETS, MODELS, TASKS
@@ -48,6 +49,15 @@ def configs(folder: str | Path) -> list[Row]:
     if not folder.is_dir():
         raise ConfigError(f"{folder}: no such folder; name the one that holds the configs")
     return [_config(path) for path in sorted(folder.glob("*.yaml"))]
+
+
+def alignments(folder: str | Path) -> list[Row]:
+    """The ways to align in a folder, which is empty or not there where only the defaults are.
+
+    Raises:
+        ConfigError: where a file of it is no such config.
+    """
+    return [_alignment(path) for path in sorted(Path(folder).expanduser().glob("*.yaml"))]
 
 
 def shipped() -> list[Row]:
@@ -91,7 +101,6 @@ def _corpus(corpus: Any) -> Row:
 def _config(path: Path) -> Row:
     try:
         text = path.read_text(encoding="utf-8")
-        comments = [line.lstrip("# ") for line in text.splitlines() if line.startswith("#")]
         values = yaml.safe_load(text)
         return {
             "name": values["name"],
@@ -99,10 +108,27 @@ def _config(path: Path) -> Row:
             "task": values["task"]["name"],
             "model": values["model"]["name"],
             "records": [source["records"] for source in values["data"]["train"]],
-            "summary": comments[0] if comments else "",
+            "summary": _comment(text),
         }
     except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError) as error:
         raise ConfigError(f"{path}: no config of an experiment ({' '.join(str(error).split())})") from error
+
+
+def _alignment(path: Path) -> Row:
+    chosen = load_settings(path)
+    return {
+        "name": path.stem,
+        "path": str(path),
+        "features": chosen.features.kind,
+        "method": chosen.method,
+        "norm": chosen.norm,
+        "summary": _comment(path.read_text(encoding="utf-8")),
+    }
+
+
+def _comment(text: str) -> str:
+    """The first line of comment, or nothing."""
+    return next((line.lstrip("# ") for line in text.splitlines() if line.startswith("#")), "")
 
 
 def _shipped(name: str, folder: Path) -> Row:
@@ -181,6 +207,13 @@ COLUMNS: dict[str, Columns] = {
         "task": lambda row: row["task"],
         "model": lambda row: row["model"],
         "records": lambda row: ", ".join(row["records"]),
+        "path": lambda row: row["path"],
+    },
+    "alignments": {
+        "name": lambda row: row["name"],
+        "features": lambda row: row["features"],
+        "method": lambda row: row["method"],
+        "norm": lambda row: row["norm"],
         "path": lambda row: row["path"],
     },
     "shipped": {

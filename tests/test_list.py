@@ -11,6 +11,7 @@ import yaml
 from conftest import ROOT
 
 from musicnet_tf import catalogue, inference
+from musicnet_tf.alignment.settings import Settings
 from musicnet_tf.errors import ConfigError, ModelError
 from musicnet_tf.manifest import Manifest
 from musicnet_tf.registry import DATASETS, MODELS, TASKS
@@ -54,6 +55,19 @@ def test_configs_are_read_from_their_folder(tmp_path):
     with pytest.raises(ConfigError, match="no such folder"):
         catalogue.configs(tmp_path / "none")
     assert catalogue.configs(tmp_path) == []
+
+
+def test_ways_to_align_are_told_with_what_they_leave_to_the_defaults(tmp_path):
+    rows = {row["name"]: row for row in catalogue.alignments(ROOT / "configs/alignment")}
+    assert {"best", "paper"} <= rows.keys()
+    assert (rows["paper"]["features"], rows["paper"]["norm"], rows["paper"]["method"]) == ("spectrogram", "l2", "exact")
+    assert rows["paper"]["summary"].startswith("The MusicNet paper, section 3")
+    assert rows["best"]["features"] == Settings().features.kind
+    assert "spectrogram" in catalogue.table("alignments", list(rows.values()))
+    assert catalogue.alignments(tmp_path / "none") == []
+    (tmp_path / "broken.yaml").write_text("norm: l3")
+    with pytest.raises(ConfigError, match=r"broken\.yaml.*norm"):
+        catalogue.alignments(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["a: [", "- a list", "name: x\ntask: notes", "", "name: x"])
@@ -123,7 +137,7 @@ def test_the_verb_prints_everything_by_default(musicnet, monkeypatch):
     monkeypatch.chdir(ROOT)
     outcome = musicnet("list", "--json")
     found = json.loads(outcome.stdout)
-    assert list(found) == ["models", "tasks", "corpora", "configs", "shipped"]
+    assert list(found) == ["models", "tasks", "corpora", "configs", "alignments", "shipped"]
     assert [row["name"] for row in found["models"]] == MODELS.names()
     assert {row["name"] for row in found["shipped"]} == set(inference.shipped())
     names = [yaml.safe_load(path.read_text())["name"] for path in (ROOT / "configs").glob("*.yaml")]
@@ -140,7 +154,7 @@ def test_what_needs_no_tensorflow_imports_none():
     code = """
 import sys
 from musicnet_tf.bin.main import main
-assert main(["list", "corpora", "configs", "shipped"]) == 0
+assert main(["list", "corpora", "configs", "alignments", "shipped"]) == 0
 assert not {"tensorflow", "keras"} & set(sys.modules)
 """
     outcome = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)

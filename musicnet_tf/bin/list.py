@@ -1,6 +1,6 @@
-"""Show what there is: models, tasks, corpora, configs and shipped models.
+"""Show what there is: models, tasks, corpora, configs, ways to align and shipped models.
 
-Usage: musicnet list [models|tasks|corpora|configs|shipped]… [--json]
+Usage: musicnet list [models|tasks|corpora|configs|alignments|shipped]… [--json]
 
 Examples:
     musicnet list
@@ -23,7 +23,7 @@ from musicnet_tf.registry import nearest
 _JSON = flags.DEFINE_bool("json", False, "Prints one JSON object, kind → entries, instead of tables.")
 _CONFIGS = flags.DEFINE_string("configs", "configs", "Folder of configs; where there is none, none are listed.")
 
-KINDS = ("models", "tasks", "corpora", "configs", "shipped")
+KINDS = ("models", "tasks", "corpora", "configs", "alignments", "shipped")
 
 
 def main(argv: list[str]) -> int:
@@ -45,7 +45,9 @@ def main(argv: list[str]) -> int:
 def _rows(kind: str) -> list[dict[str, Any]]:
     from musicnet_tf import catalogue
 
+    folder = Path(_CONFIGS.value)
     if kind == "configs":
-        named = flags.FLAGS["configs"].present
-        return catalogue.configs(_CONFIGS.value) if named or Path(_CONFIGS.value).is_dir() else []
+        return catalogue.configs(folder) if flags.FLAGS["configs"].present or folder.is_dir() else []
+    if kind == "alignments":
+        return catalogue.alignments(folder / "alignment")
     return getattr(catalogue, kind)()
