@@ -89,6 +89,41 @@ def test_a_silent_recording_is_refused():
         aligner.align(np.zeros(RATE * 3, np.float32), RATE, Score(melody()))
 
 
+def test_a_recording_that_is_no_numbers_is_refused():
+    audio = np.full(RATE * 3, 0.1, np.float32)
+    audio[RATE] = np.nan
+    with pytest.raises(AudioError, match="no finite numbers"):
+        aligner.align(audio, RATE, Score(melody()))
+
+
+def test_the_sounding_span_leaves_three_seconds_of_silence_at_either_end():
+    audio = np.zeros(RATE * 30, np.float32)
+    audio[RATE * 10 : RATE * 12] = 0.5
+    assert aligner.sounding_span(audio, RATE) == pytest.approx((7.0, 15.0), abs=0.1)
+    assert aligner.sounding_span(audio[RATE * 9 : RATE * 13], RATE) == pytest.approx((0.0, 4.0))
+
+
+@needs_fluidsynth
+def test_long_silence_around_the_music_is_told_and_does_no_harm():
+    score = Score(melody(24))
+    truth = performed(score.notes)
+    sound = synthesis.render(truth, synthesis.default_soundfont(), RATE)
+    audio = np.pad(sound, (RATE * 40, RATE * 60))
+    audio += np.random.default_rng(0).normal(0, 1e-5, len(audio)).astype(np.float32)
+    found = aligner.align(audio, RATE, score, Settings(features=Features(kind="chroma_onset")))
+    assert found.accepted
+    assert {"leading_silence", "trailing_silence"} <= {finding.kind for finding in found.findings}
+    written = np.lexsort((found.notes.pitch, found.notes.start_beat))
+    assert found.notes.pitch[written].tolist() == truth.pitch.tolist()
+    assert np.median(np.abs(found.notes.onset[written] - truth.onset - 40)) < 0.03
+
+
+@needs_fluidsynth
+def test_noise_that_matches_little_of_the_score_is_rejected():
+    noise = np.random.default_rng(0).normal(0, 0.1, RATE * 12).astype(np.float32)
+    assert not aligner.align(noise, RATE, Score(melody(24)), Settings(features=Features(kind="chroma_onset"))).accepted
+
+
 def test_exact_alignment_that_needs_too_much_memory_is_refused_before_any_work(monkeypatch):
     monkeypatch.setattr(synthesis, "render", lambda *_, **__: pytest.fail("synthesised"))
     paper = Settings(features=Features(kind="spectrogram", hop_length=441), method="exact", max_memory_gib=0.001)

@@ -5,6 +5,7 @@ After section 3 of the MusicNet paper (Thickstun, Harchaoui, Kakade 2017), whose
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
@@ -34,6 +35,9 @@ PAD_SECONDS = 0.5
 
 _MARGIN_SECONDS = 1.0
 _SILENCE = 1e-4
+_LEVEL_SECONDS = 0.1
+_SILENT_SHARE = 0.002
+_KEPT_SILENCE_SECONDS = 3.0
 _SHORTEST_SECONDS = 0.01
 _LEAST_ONSET = 0.25
 _SNAP_REACH = 6.0
@@ -84,16 +88,17 @@ def align(
     """
     settings = settings or Settings()
     tell = progress or (lambda stage: None)
-    duration = _check(audio, sample_rate, score)
-    stretch = float(np.clip(duration / score.notes.end, *_STRETCH))
-    _check_memory(settings, duration, stretch * score.notes.end)
+    _check(audio, sample_rate, score)
+    sounding = sounding_span(audio, sample_rate)
+    stretch = _stretch(sounding, score)
+    _check_memory(settings, sounding[1] - sounding[0], stretch * score.notes.end)
     soundfont = _soundfont(settings)
 
     tell("synthesis")
     synthesised = _synthesise(score.notes, stretch, soundfont)
     tell("structure")
-    found = _structure(audio, sample_rate, synthesised, score, stretch)
-    segments, music = _what_is_aligned(found, score, duration, stretch, settings)
+    found = _structure(audio, sample_rate, sounding, synthesised, score, stretch)
+    segments, music = _what_is_aligned(found, score, sounding, stretch, settings)
 
     played = unfold(score.notes, segments)
     if not len(played.notes):
@@ -122,9 +127,11 @@ def align(
         note_confidence=note_confidence,
         path=_thinned(warp),
         segments=segments,
-        confidence=judgement.of_pair(found, duration),
-        findings=judgement.findings(found, score, segments, stretch, audio, sample_rate, settings.find_jumps),
-        duration=duration,
+        confidence=judgement.of_pair(found, sounding[1] - sounding[0]),
+        findings=judgement.findings(
+            found, score, segments, stretch, audio, sample_rate, settings.find_jumps, sounding[1] - sounding[0]
+        ),
+        duration=len(audio) / sample_rate,
         details={
             "settings": settings.model_dump(mode="json"),
             "soundfont": soundfont.name,
@@ -142,23 +149,46 @@ def match_cost(audio: np.ndarray, sample_rate: int, score: Score, settings: Sett
 
     The mean cost along the best path, against that of frames taken at random.
     """
-    duration = _check(audio, sample_rate, score)
-    stretch = float(np.clip(duration / score.notes.end, *_STRETCH))
+    _check(audio, sample_rate, score)
+    sounding = sounding_span(audio, sample_rate)
+    stretch = _stretch(sounding, score)
     synthesised = _synthesise(score.notes, stretch, _soundfont(settings or Settings()))
-    return judgement.contrast(_structure(audio, sample_rate, synthesised, score, stretch), duration)
+    found = _structure(audio, sample_rate, sounding, synthesised, score, stretch)
+    return judgement.contrast(found, sounding[1] - sounding[0])
 
 
-def _check(audio: np.ndarray, sample_rate: int, score: Score) -> float:
+def sounding_span(audio: np.ndarray, sample_rate: int) -> tuple[float, float]:
+    """Seconds from and to, without what is silent at the ends but for `_KEPT_SILENCE_SECONDS` of it.
+
+    Minutes of silence would have the score synthesised, and looked for, at a tempo that is far off. Silence is
+    far below the loudest moment, lower than music goes: beginning and end of the music itself are found later.
+    """
+    size = max(1, round(_LEVEL_SECONDS * sample_rate))
+    starts = np.arange(0, len(audio), size)
+    power = np.add.reduceat(np.square(audio, dtype=np.float64), starts)
+    loud = np.flatnonzero(power > _SILENT_SHARE**2 * power.max())
+    begin = starts[loud[0]] / sample_rate - _KEPT_SILENCE_SECONDS
+    end = (starts[loud[-1]] + size) / sample_rate + _KEPT_SILENCE_SECONDS
+    return max(0.0, float(begin)), min(len(audio) / sample_rate, float(end))
+
+
+def _stretch(sounding: tuple[float, float], score: Score) -> float:
+    """Seconds of the recording for one of the score, roughly."""
+    return float(np.clip((sounding[1] - sounding[0]) / score.notes.end, *_STRETCH))
+
+
+def _check(audio: np.ndarray, sample_rate: int, score: Score) -> None:
     if not len(score.notes):
         raise ScoreError("the score has no notes; use a file that has some besides percussion")
     if not len(audio):
         raise AudioError("the recording is empty; there is nothing to lay a score onto")
+    if not np.isfinite(audio).all():
+        raise AudioError("the recording has samples that are no finite numbers; repair or re-export the file")
     if float(np.abs(audio).max()) < _SILENCE:
         raise AudioError("the recording is silent from beginning to end; is it the right file?")
     duration = len(audio) / sample_rate
     if duration < 2 * PAD_SECONDS:
         raise AudioError(f"the recording is {duration:.2f} s long; alignment needs at least {2 * PAD_SECONDS:g} s")
-    return duration
 
 
 def _check_memory(settings: Settings, recording: float, score: float) -> None:
@@ -181,32 +211,45 @@ def _synthesise(notes: Notes, stretch: float, soundfont: Path) -> np.ndarray:
 
 
 def _structure(
-    audio: np.ndarray, sample_rate: int, synthesised: np.ndarray, score: Score, stretch: float
+    audio: np.ndarray,
+    sample_rate: int,
+    sounding: tuple[float, float],
+    synthesised: np.ndarray,
+    score: Score,
+    stretch: float,
 ) -> structure.Structure:
     """What was played, in seconds of the score times `stretch`."""
     pad = round(PAD_SECONDS * _SYNTHESIS_RATE)
-    return structure.find_segments(
-        low_rate.low_rate_features(audio, sample_rate),
+    first, after = (round(place * sample_rate) for place in sounding)
+    found = structure.find_segments(
+        low_rate.low_rate_features(audio[first:after], sample_rate),
         low_rate.low_rate_features(synthesised[pad:], _SYNTHESIS_RATE),
         low_rate.FRAME_RATE,
         barlines=score.measures * stretch,
         jumps=score.jumps * stretch,
     )
+    begin = first / sample_rate
+    return dataclasses.replace(
+        found,
+        jumps=tuple(jump._replace(time=jump.time + begin) for jump in found.jumps),
+        music=(found.music[0] + begin, found.music[1] + begin),
+        path=found.path + np.array([begin, 0.0]),
+    )
 
 
 def _what_is_aligned(
-    found: structure.Structure, score: Score, duration: float, stretch: float, settings: Settings
+    found: structure.Structure, score: Score, sounding: tuple[float, float], stretch: float, settings: Settings
 ) -> tuple[tuple[Segment, ...], tuple[float, float]]:
     """Segments in the score's own seconds, and the span of the recording that they are laid onto."""
-    wrong = judgement.contrast(found, duration) >= judgement.WRONG_PIECE  # nothing in it can be relied on
+    wrong = judgement.contrast(found, sounding[1] - sounding[0]) >= judgement.WRONG_PIECE
     if wrong or not settings.find_jumps:
-        return (Segment(0.0, score.notes.end),), (0.0, duration)
+        return (Segment(0.0, score.notes.end),), sounding  # of a wrong piece, nothing that was found can be relied on
     segments = [Segment(s.start / stretch, s.stop / stretch) for s in found.segments]
     segments[0] = Segment(segments[0].start if segments[0].start > 0 else 0.0, segments[0].stop)
     last = segments[-1]
     segments[-1] = Segment(last.start, min(last.stop, score.notes.end))
     kept = tuple(segment for segment in segments if segment.stop > segment.start)
-    return kept, (found.music[0], min(found.music[1], duration))
+    return kept, (found.music[0], min(found.music[1], sounding[1]))
 
 
 def _warp(recording: Frames, score: Frames, settings: Settings, begin: float, tempo: float) -> Warp:

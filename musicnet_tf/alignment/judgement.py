@@ -23,6 +23,7 @@ _EDGE_SECONDS = 2.0
 _AROUND_SECONDS = 0.25
 _SILENT = 0.02
 _UNMATCHED_SHARE = 0.25
+_LEAST_SHARE = 0.5
 
 
 def contrast(found: Structure, duration: float) -> float:
@@ -66,6 +67,7 @@ def findings(
     audio: np.ndarray,
     sample_rate: int,
     follows_jumps: bool,
+    sounding: float | None = None,
 ) -> tuple[Finding, ...]:
     """What a person should know, most serious first.
 
@@ -76,9 +78,13 @@ def findings(
         stretch: see `found`.
         audio, sample_rate: the recording.
         follows_jumps: whether labels follow the jumps; if not, a jump speaks against using them.
+        sounding: seconds of the recording without long silence at its ends; by default all of it.
     """
-    told = [*_of_match(found, len(audio) / sample_rate), *_of_ends(found, score, segments, audio, sample_rate, stretch)]
+    told = [*_of_match(found, sounding or len(audio) / sample_rate)]
+    told += [*_of_ends(found, score, segments, audio, sample_rate, stretch)]
     told += [_of_jump(jump, score, stretch, follows_jumps) for jump in found.jumps]
+    if not any(finding.rejects for finding in told):
+        told += _of_share(score, segments)
     return tuple(sorted(told, key=lambda finding: not finding.rejects))
 
 
@@ -91,6 +97,16 @@ def _of_match(found: Structure, duration: float) -> list[Finding]:
     if confidence < LOW_CONFIDENCE:
         return [Finding("low_confidence", f"recording and score match poorly (confidence {confidence:.2f})", False)]
     return []
+
+
+def _of_share(score: Score, segments: tuple[Segment, ...]) -> list[Finding]:
+    """Whether so little of the score was found that a match of noise or silence is likelier than music."""
+    onset = score.notes.onset
+    played = np.any([(onset >= s.start - 1e-9) & (onset <= s.stop + 1e-9) for s in segments], axis=0)
+    share = float(np.mean(played))
+    if share >= _LEAST_SHARE:
+        return []
+    return [Finding("passage_left_out", f"only {share:.0%} of the notes of the score are played", rejects=True)]
 
 
 def _of_ends(
