@@ -40,6 +40,8 @@ def own_errors() -> Iterator[None]:
     except Exception as error:
         text = f"{type(error).__module__}.{type(error).__name__}: {error}"
         told = re.findall(r"^musicnet_tf\.errors\.(\w+): (.+?)(?: \[while running .*)?$", text, re.MULTILINE)
+        if not told and re.match(r"KeyboardInterrupt\b", str(error)):  # the runner makes an error of it
+            raise KeyboardInterrupt from None
         if not told:
             raise
         name, message = told[-1]
