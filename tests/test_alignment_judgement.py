@@ -41,7 +41,8 @@ def performance(seconds: float) -> np.ndarray:
 
 def told(audio: np.ndarray, **changes: object) -> tuple[Finding, ...]:
     onset = np.arange(20) * 0.5
-    notes = Notes(onset, onset + 0.5, np.full(20, 60), None, np.zeros(20, np.int64), onset, np.full(20, 0.5))
+    velocity, instrument = np.full(20, 64), np.zeros(20, np.int64)
+    notes = Notes(onset, onset + 0.5, np.full(20, 60), velocity, instrument, onset, np.full(20, 0.5))
     whole = (Segment(0.0, MUSIC),)
     values: dict = {"segments": whole, "jumps": (), "music": (0.0, MUSIC), "cost": 0.1, **changes}
     found = Structure(tempo=1.0, random_cost=0.5, path=np.zeros((0, 2)), **values)

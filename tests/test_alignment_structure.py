@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from benchmarks import alignment_repeats
 from musicnet_tf.alignment import low_rate, structure
 from musicnet_tf.errors import AlignmentError
 
@@ -80,3 +81,27 @@ def test_silence_around_the_music_is_left_outside():
 def test_what_cannot_be_compared_is_refused():
     with pytest.raises(AlignmentError, match="cannot be compared"):
         structure.find_segments(np.ones((9, 72)), np.ones((9, 12)), RATE)
+
+
+BEATS = np.arange(0, 101, 1.0)
+ONSETS = np.arange(0, 100, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "unplayed", "skips"),
+    [
+        (0.0, 0, False),
+        (15.0, 0, False),  # at nearly twice the tempo
+        (31.0, 0, True),
+        (0.0, 19, False),
+        (0.0, 21, True),
+    ],
+)
+def test_a_piece_of_which_the_performer_skips_some_is_known_by_beats_and_by_notes(seconds, unplayed, skips):
+    """Beats 20 to 60 of the score take `seconds` less than at 0.8 s a beat; of the notes some are never played."""
+    length = np.full(100, 0.8)
+    length[20:60] -= seconds / 40
+    played = ONSETS.copy()
+    played[100 : 100 + unplayed] = np.nan
+    beats = np.concatenate([[0.0], np.cumsum(length)])
+    assert alignment_repeats.skips(BEATS, beats, ONSETS, played) is skips
