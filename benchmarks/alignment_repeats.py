@@ -34,7 +34,7 @@ from absl import app, flags
 from benchmarks import alignment_truth as truth
 from musicnet_tf import audio, files, scores
 from musicnet_tf.alignment import aligner, judgement, low_rate, structure
-from musicnet_tf.alignment.result import Finding
+from musicnet_tf.alignment.result import Finding, Segment
 from musicnet_tf.events import Notes, Score
 
 SCORE_FONT = "MuseScore_General_Full.sf3"
@@ -254,7 +254,8 @@ def run(entry: truth.Entry, cache: Path, change_index: int | None) -> Result | N
         heard, written, low_rate.FRAME_RATE, barlines=score.measures * stretch, jumps=score.jumps * stretch
     )
     seconds = time.perf_counter() - started
-    told = judgement.findings(found, score, found.segments, stretch, recording(), truth.SAMPLE_RATE, True)
+    segments = tuple(Segment(start / stretch, stop / stretch) for start, stop in found.segments)
+    told = judgement.findings(found, score, segments, stretch, recording(), truth.SAMPLE_RATE, True)
     beats, is_bar = downbeats(entry.beats)
     return Result(
         entry.id,
