@@ -103,3 +103,12 @@ def test_what_was_played_twice_is_there_twice_and_what_was_left_out_is_not():
     assert played.notes.onset.tolist() == [0.0, 1.0, 2.0, 3.0]
     assert played.notes.offset.tolist() == [1.0, 2.0, 3.0, 4.0]  # the second is cut where its segment ends
     assert played.index.tolist() == [0, 1, 0, 3]
+
+
+@pytest.mark.parametrize(("norm", "metric"), [("l2", "euclidean"), ("cosine", "cosine"), ("l1", "cityblock")])
+def test_the_cost_of_frames_at_random_is_the_mean_of_all(norm, metric):
+    given = costs(300, 400, norm=norm)
+    unit = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (given.recording, given.score)]
+    sides = unit if norm == "cosine" else [given.recording, given.score]
+    given = dataclasses.replace(given, recording=sides[0], score=sides[1])
+    assert dtw.random_cost(given) == pytest.approx(cdist(*sides, metric).mean(), rel=0.03)

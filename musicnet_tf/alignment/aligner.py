@@ -37,7 +37,7 @@ _MARGIN_SECONDS = 1.0
 _SILENCE = 1e-4
 _LEVEL_SECONDS = 0.1
 _SILENT_SHARE = 0.002
-_KEPT_SILENCE_SECONDS = 3.0
+_KEPT_SILENCE_SECONDS = 1.0
 _SHORTEST_SECONDS = 0.01
 _LEAST_ONSET = 0.25
 _SNAP_REACH = 6.0
@@ -51,7 +51,7 @@ class Warp(NamedTuple):
 
     Attributes:
         recording, score: seconds, both ascending, `(p,)`.
-        costs: unweighted cost of each place, `(p,)`.
+        costs: unweighted cost of each place, against that of frames at random, `(p,)`.
     """
 
     recording: np.ndarray
@@ -185,7 +185,7 @@ def _check(audio: np.ndarray, sample_rate: int, score: Score) -> None:
     if not np.isfinite(audio).all():
         raise AudioError("the recording has samples that are no finite numbers; repair or re-export the file")
     if float(np.abs(audio).max()) < _SILENCE:
-        raise AudioError("the recording is silent from beginning to end; is it the right file?")
+        raise AudioError("the recording is silent, or its channels cancel out; is it the right file?")
     duration = len(audio) / sample_rate
     if duration < 2 * PAD_SECONDS:
         raise AudioError(f"the recording is {duration:.2f} s long; alignment needs at least {2 * PAD_SECONDS:g} s")
@@ -269,7 +269,7 @@ def _warp(recording: Frames, score: Frames, settings: Settings, begin: float, te
         path, along = dtw.multiscale(costs)
     heard = recording.clock.frame_to_time(path[:, 0]) + begin
     written = (score.clock.frame_to_time(path[:, 1]) - PAD_SECONDS) / tempo
-    return Warp(heard, written, along)
+    return Warp(heard, written, along / max(dtw.random_cost(costs), 1e-9))
 
 
 def _lay(played: Played, warp: Warp) -> Notes:

@@ -119,6 +119,12 @@ def within(costs: Costs, tube: Tube) -> tuple[np.ndarray, np.ndarray]:
     return path, _along(*costs.sides(), path)
 
 
+def random_cost(costs: Costs, seed: int = 0) -> float:
+    """What a cell costs in the mean, of 4096 drawn at random: the price of frames that have nothing in common."""
+    cells = np.random.default_rng(seed).integers(costs.shape, size=(4096, 2))
+    return float(_along(*costs.sides(), cells).mean())
+
+
 def around(path: np.ndarray, rows: int, columns: int, radius: int) -> Tube:
     """The cells within `radius` rows and columns of a path that leads from corner to corner, gaps interpolated."""
     every = np.arange(rows)

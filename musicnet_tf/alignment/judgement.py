@@ -53,7 +53,7 @@ def contrast(found: Structure, duration: float) -> float:
 
 
 def of_notes(notes: Notes, warp: Warp) -> np.ndarray:
-    """0–1 a note: how cheap the path is within 0.25 s of it, from the dearest to the cheapest tenth of the path."""
+    """0–1 a note: how far below the cost of frames at random the path within 0.25 s of it is."""
     if not len(notes):
         return np.zeros(0)
     sums = np.concatenate([[0.0], np.cumsum(warp.costs)])
@@ -62,8 +62,7 @@ def of_notes(notes: Notes, warp: Warp) -> np.ndarray:
     low = np.minimum(low, len(warp.costs) - 1)
     high = np.maximum(high, low + 1)
     local = (sums[high] - sums[low]) / (high - low)
-    good = float(np.quantile(warp.costs, 0.1))
-    return np.clip(1.0 - (local - good) / max(2.0 * float(np.median(warp.costs)) - good, 1e-9), 0.0, 1.0)
+    return np.clip(1.0 - local, 0.0, 1.0)
 
 
 def of_pair(found: Structure, duration: float) -> float:

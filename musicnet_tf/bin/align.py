@@ -68,6 +68,7 @@ def _align_pair(audio_path: Path, score_path: Path, settings: Settings, formats:
     from musicnet_tf import audio, files, scores
     from musicnet_tf.alignment import aligner, output
     from musicnet_tf.alignment.sonify import Voice
+    from musicnet_tf.errors import AlignmentError, AudioError, ScoreError
 
     output.check_place(_OUTPUT_DIR.value, audio_path.stem, formats, [audio_path, score_path])
     score = scores.read_score(score_path, constant_tempo=settings.tempo == "constant")
@@ -75,7 +76,10 @@ def _align_pair(audio_path: Path, score_path: Path, settings: Settings, formats:
     sound = audio.load(audio_path)
     folder = files.make_folder(_OUTPUT_DIR.value)
     with _progress((*aligner.STAGES, _WRITING)) as tell:
-        found = aligner.align(sound, sample_rate, score, settings, progress=tell)
+        try:
+            found = aligner.align(sound, sample_rate, score, settings, progress=tell)
+        except (AlignmentError, AudioError, ScoreError) as error:
+            raise type(error)(f"{audio_path}, {score_path}: {error}") from error
         told = {"audio": _printable(audio_path.name), "score": _printable(score_path.name)}
         found = dataclasses.replace(found, details={**told, **found.details})
         tell(_WRITING)
