@@ -5,7 +5,7 @@ import pytest
 
 from musicnet_tf.alignment import judgement
 from musicnet_tf.alignment.result import Finding, Segment
-from musicnet_tf.alignment.structure import Structure
+from musicnet_tf.alignment.structure import Jump, Structure
 from musicnet_tf.events import Notes, Score
 
 RATE = 22050
@@ -109,6 +109,16 @@ def test_a_chord_that_rings_before_the_music_is_told():
     """What dies away before the first note belongs to something else."""
     before = np.concatenate([sum(0.08 * tone(pitch, 4.0, 1.5) for pitch in (50, 57)), performance(12.0)])
     assert kinds(before, music=(4.0, 4.0 + MUSIC)) == ["passage_unmatched"]
+
+
+def test_of_another_piece_nothing_else_is_told():
+    sound = add(performance(18.0), MUSIC, applause(6.0))
+    jump = Jump("repeat_left_out", 3.0, 6.0, 3.0, 1.0, False)
+    changes = {"jumps": (jump,), "segments": (Segment(0.0, 3.0), Segment(6.0, MUSIC))}
+    assert set(kinds(sound, **changes)) == {"passage_unmatched", "repeat_left_out"}
+    (finding,) = told(sound, **changes, cost=0.4)
+    assert finding.kind == "wrong_piece"
+    assert finding.rejects
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,8 @@ def findings(
 ) -> tuple[Finding, ...]:
     """What a person should know, most serious first.
 
+    Of another piece nothing else is told: a path through it means nothing, so neither do its ends and jumps.
+
     Args:
         found: in seconds of the score times `stretch`.
         score: as written.
@@ -92,6 +94,8 @@ def findings(
         sounding: seconds of the recording without long silence at its ends; by default all of it.
     """
     told = _of_match(found, sounding or len(audio) / sample_rate)
+    if any(finding.kind == "wrong_piece" for finding in told):
+        return tuple(told)
     told += _of_ends(found, score, segments, audio, sample_rate, stretch)
     told += [_of_jump(jump, score, stretch, follows_jumps) for jump in found.jumps]
     if not any(finding.rejects for finding in told):
