@@ -133,3 +133,16 @@ def test_of_another_piece_nothing_else_is_told():
 def test_contrast_counts_what_is_outside_beyond_a_quarter_as_unrelated(music, duration, cost, expected):
     found = Structure((Segment(0.0, 1.0),), (), music, 1.0, cost, 0.5, np.zeros((0, 2)))
     assert judgement.contrast(found, duration) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("time", "text"),
+    [
+        (5.0, "the performer leaves out 0:03–0:06 of the score, at 0:05 of the recording"),
+        (MUSIC - 0.4, "the recording ends, at 0:09.6, before 0:03–0:06 of the score are played"),
+        (0.3, "the recording begins, at 0:00.3, after 0:03–0:06 of the score"),
+    ],
+)
+def test_what_is_cut_off_a_recording_is_not_told_as_left_out_by_the_performer(time, text):
+    jump = Jump("passage_left_out", 3.0, 6.0, time, 1.0, False)
+    assert [found.message for found in told(performance(MUSIC), jumps=(jump,))] == [text]

@@ -23,6 +23,7 @@ WRONG_PIECE = 0.5
 LOW_CONFIDENCE = 0.4
 _BEST = 0.2
 _EDGE_SECONDS = 2.0
+_EDGE_SECONDS = 1.0
 _AROUND_SECONDS = 0.25
 _SILENT = 0.02
 _UNMATCHED_SHARE = 0.25
@@ -97,7 +98,7 @@ def findings(
     if any(finding.kind == "wrong_piece" for finding in told):
         return tuple(told)
     told += _of_ends(found, score, segments, audio, sample_rate, stretch)
-    told += [_of_jump(jump, score, stretch, follows_jumps) for jump in found.jumps]
+    told += [_of_jump(jump, found.music, score, stretch, follows_jumps) for jump in found.jumps]
     if not any(finding.rejects for finding in told):
         told += _of_share(score, segments)
     return tuple(sorted(told, key=lambda finding: not finding.rejects))
@@ -183,7 +184,7 @@ def _dies_away(audio: np.ndarray, sample_rate: int, music: tuple[float, float], 
     return bool(levels[-1] <= _FALL * levels[0] and (levels <= _RISE * np.minimum.accumulate(levels)).all())
 
 
-def _of_jump(jump: Jump, score: Score, stretch: float, followed: bool) -> Finding:
+def _of_jump(jump: Jump, music: tuple[float, float], score: Score, stretch: float, followed: bool) -> Finding:
     first, last = sorted((jump.start / stretch, jump.stop / stretch))
     what = {
         "repeat_added": "the performer repeats",
@@ -191,6 +192,10 @@ def _of_jump(jump: Jump, score: Score, stretch: float, followed: bool) -> Findin
         "passage_left_out": "the performer leaves out",
     }[jump.kind]
     text = f"{what} {_span(score, first, last)}, at {time_label(jump.time)} of the recording"
+    if jump.kind == "passage_left_out" and music[1] - jump.time < _EDGE_SECONDS:
+        text = f"the recording ends, at {time_label(jump.time)}, before {_span(score, first, last)} are played"
+    if jump.kind == "passage_left_out" and jump.time - music[0] < _EDGE_SECONDS:
+        text = f"the recording begins, at {time_label(jump.time)}, after {_span(score, first, last)}"
     return Finding(jump.kind, text, not followed, jump.time, jump.time)
 
 
