@@ -146,3 +146,9 @@ def test_contrast_counts_what_is_outside_beyond_a_quarter_as_unrelated(music, du
 def test_what_is_cut_off_a_recording_is_not_told_as_left_out_by_the_performer(time, text):
     jump = Jump("passage_left_out", 3.0, 6.0, time, 1.0, False)
     assert [found.message for found in told(performance(MUSIC), jumps=(jump,))] == [text]
+
+
+@pytest.mark.parametrize(("seconds", "found"), [(1.6, []), (2.4, ["passage_unmatched"])])
+def test_what_is_shorter_than_two_seconds_at_an_end_is_not_told(seconds, found):
+    sound = add(performance(MUSIC + seconds), MUSIC, applause(seconds))
+    assert kinds(sound) == found

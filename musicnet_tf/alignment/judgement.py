@@ -23,7 +23,7 @@ WRONG_PIECE = 0.5
 LOW_CONFIDENCE = 0.4
 _BEST = 0.2
 _EDGE_SECONDS = 2.0
-_EDGE_SECONDS = 1.0
+_CUT_SECONDS = 1.0
 _AROUND_SECONDS = 0.25
 _SILENT = 0.02
 _UNMATCHED_SHARE = 0.25
@@ -192,9 +192,9 @@ def _of_jump(jump: Jump, music: tuple[float, float], score: Score, stretch: floa
         "passage_left_out": "the performer leaves out",
     }[jump.kind]
     text = f"{what} {_span(score, first, last)}, at {time_label(jump.time)} of the recording"
-    if jump.kind == "passage_left_out" and music[1] - jump.time < _EDGE_SECONDS:
+    if jump.kind == "passage_left_out" and music[1] - jump.time < _CUT_SECONDS:
         text = f"the recording ends, at {time_label(jump.time)}, before {_span(score, first, last)} are played"
-    if jump.kind == "passage_left_out" and jump.time - music[0] < _EDGE_SECONDS:
+    if jump.kind == "passage_left_out" and jump.time - music[0] < _CUT_SECONDS:
         text = f"the recording begins, at {time_label(jump.time)}, after {_span(score, first, last)}"
     return Finding(jump.kind, text, not followed, jump.time, jump.time)
 
