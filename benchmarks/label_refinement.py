@@ -22,7 +22,7 @@ import scipy.interpolate
 from tqdm import tqdm
 
 from musicnet_tf import inference
-from musicnet_tf.alignment import refine
+from musicnet_tf.alignment import hearing, refine
 from musicnet_tf.datasets import Dataset, Recording
 from musicnet_tf.datasets.maps import Maps
 from musicnet_tf.events import Notes
@@ -61,7 +61,7 @@ def measure(corpus: Dataset, recording: Recording, predictor: inference.Predicto
     """Refines one piece, disturbed and as it is."""
     rate = predictor.manifest.geometry.clock.sample_rate
     truth = corpus.load_notes(recording)
-    heard = refine.hear(corpus.load_audio(recording, rate), rate, predictor)
+    heard = hearing.hear(corpus.load_audio(recording, rate), rate, predictor)
     moves, displaced = disturb(truth, np.random.default_rng([seed, len(truth)]))
     order = np.lexsort((truth.instrument, truth.pitch, truth.onset + moves))  # of the disturbed notes
     labels = Notes(truth.onset + moves, truth.offset + moves, truth.pitch, truth.velocity, truth.instrument)

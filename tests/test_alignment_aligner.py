@@ -7,7 +7,7 @@ import pytest
 
 from musicnet_tf import synthesis
 from musicnet_tf.alignment import aligner, judgement
-from musicnet_tf.alignment.features import Frames
+from musicnet_tf.alignment.hearing import Heard
 from musicnet_tf.alignment.settings import Features, Settings
 from musicnet_tf.errors import AlignmentError, AudioError, ScoreError
 from musicnet_tf.events import Notes, Score
@@ -168,7 +168,9 @@ def test_notes_move_onto_onsets_that_the_model_hears_and_carry_how_surely():
     onsets = np.zeros((200, 88), np.float32)
     for frame, pitch, strength in ((27, 60, 0.8), (24, 64, 0.6), (100, 62, 0.9)):  # of a part that begins at 0.5 s
         onsets[frame - 1 : frame + 2, pitch - 21] = strength * np.array([0.5, 1, 0.5])
-    found, confidence = aligner._snapped(notes, np.full(4, 0.4), Frames(onsets, onsets, clock), 0.5, 0.05)
+    found, confidence = aligner._snapped(
+        notes, np.full(4, 0.4), Heard({"frame": onsets, "onset": onsets}, clock, 21), 0.5, 0.05
+    )
     # 27 frames and half a second are 1.04 s, 24 are 0.98 s; 100 are 2.5 s, out of reach; of 90 nothing is heard.
     assert found.pitch.tolist() == [64, 60, 62, 90]
     np.testing.assert_allclose(found.onset, [0.98, 1.04, 2.0, 2.0], atol=1e-6)

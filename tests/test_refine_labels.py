@@ -7,8 +7,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from musicnet_tf.alignment.hearing import Heard
 from musicnet_tf.alignment.label_evidence import Peaks
-from musicnet_tf.alignment.refine import Heard, RefineSettings, refine
+from musicnet_tf.alignment.refine import RefineSettings, refine
 from musicnet_tf.alignment.snap import ends, heard_peaks, snap
 from musicnet_tf.errors import ScoreError
 from musicnet_tf.events import Notes
@@ -46,11 +47,11 @@ def peaks(*rows: tuple[float, int, float]) -> Peaks:
 
 def test_a_peak_lies_where_the_triangle_does_to_a_fraction_of_a_frame():
     truth = Notes([1.0, 1.5037, 2.2111], [1.4, 2.0, 2.5], [60, 60, 61])
-    found = heard_peaks(heard(truth, 4).heads["onset"], CLOCK, 0.25)
+    found = heard_peaks(heard(truth, 4), 0.25)
     np.testing.assert_allclose(found.time, truth.onset, atol=1e-6)
     assert found.pitch.tolist() == [60, 60, 61]
     assert (found.strength > 0.7).all() and (found.strength <= 0.9).all()
-    assert not len(heard_peaks(heard(truth, 4, height=0.2).heads["onset"], CLOCK, 0.25).time)
+    assert not len(heard_peaks(heard(truth, 4, height=0.2), 0.25).time)
 
 
 def test_a_note_takes_the_peak_of_its_pitch_that_is_strong_and_near():

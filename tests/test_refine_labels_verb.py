@@ -12,8 +12,9 @@ import soundfile
 from conftest import ROOT
 
 from musicnet_tf import audio, inference, scores
-from musicnet_tf.alignment import refine, refine_report
-from musicnet_tf.alignment.refine import Heard, Refined
+from musicnet_tf.alignment import hearing, refine_report
+from musicnet_tf.alignment.hearing import Heard
+from musicnet_tf.alignment.refine import Refined
 from musicnet_tf.alignment.refine_report import Pair, RefineReport, find_pairs, outputs, read_manifest, write
 from musicnet_tf.datasets.maps import Maps
 from musicnet_tf.decode.notes import NoteDecoding
@@ -231,7 +232,7 @@ def test_a_model_that_hears_no_onsets_is_refused():
     spec["heads"] = {"frame": spec["heads"]["frame"]}
     deaf = dataclasses.replace(predictor, manifest=predictor.manifest.model_copy(update={"spec": spec}))
     with pytest.raises(ModelError, match="no heads onset and frame"):
-        refine.hear(np.zeros(16000, np.float32), 16000, deaf)
+        hearing.hear(np.zeros(16000, np.float32), 16000, deaf)
 
 
 def test_scores_are_of_both_sides():
@@ -281,6 +282,6 @@ def test_disturbed_labels_of_real_music_come_nearer_to_the_truth(shared_data):
 def test_what_is_heard_is_on_the_clock_of_the_recording():
     predictor = inference.load()
     sound = audio.load(EXAMPLE, 22050)
-    found = refine.hear(sound, 22050, predictor)
+    found = hearing.hear(sound, 22050, predictor)
     assert found.num_frames == found.clock.num_frames(round(len(sound) * 16000 / 22050))
     assert (found.first_pitch, found.heads["onset"].shape[1]) == (21, 88)

@@ -16,6 +16,7 @@ import musicnet_tf
 from musicnet_tf import synthesis
 from musicnet_tf.alignment import dtw, features, judgement, low_rate, snap, structure
 from musicnet_tf.alignment.features import Frames
+from musicnet_tf.alignment.hearing import Heard
 from musicnet_tf.alignment.result import Alignment, Segment
 from musicnet_tf.alignment.settings import Settings
 from musicnet_tf.alignment.unfold import Played, unfold
@@ -280,13 +281,13 @@ def _lay(played: Played, warp: Warp) -> Notes:
 
 
 def _snapped(
-    notes: Notes, confidence: np.ndarray, heard: Frames, begin: float, width: float
+    notes: Notes, confidence: np.ndarray, heard: Heard, begin: float, width: float
 ) -> tuple[Notes, np.ndarray]:
     """The notes at onsets of their own pitch that the model hears near where they are, where it hears any.
 
     Half of a note's confidence is then how strong that onset is, and how near to where the warp puts the note.
     """
-    peaks = snap.heard_peaks(heard.onsets, heard.clock, _LEAST_ONSET)
+    peaks = snap.heard_peaks(heard, _LEAST_ONSET)
     found = snap.snap(notes.onset - begin, notes.pitch, peaks, _SNAP_REACH * width, width)
     taken = np.isfinite(found.onset)
     onset = np.maximum(np.where(taken, found.onset + begin, notes.onset), 0.0)

@@ -11,6 +11,8 @@ import numpy as np
 import scipy.ndimage
 
 from musicnet_tf import audio as sound
+from musicnet_tf.alignment import hearing
+from musicnet_tf.alignment.hearing import Heard
 from musicnet_tf.alignment.settings import Features
 from musicnet_tf.timebase import FrameClock
 
@@ -41,13 +43,13 @@ class Frames(NamedTuple):
         tonal: what sounds, float32 `(n, d)`.
         onsets: what begins, float32 `(n, e)`; `e` is 0 where the features have no such part.
         clock: when each frame is.
-        heard: what a transcription model hears alone, on its own clock, where it has a part in the features.
+        heard: what a transcription model hears, where it has a part in the features.
     """
 
     tonal: np.ndarray
     onsets: np.ndarray
     clock: FrameClock
-    heard: Frames | None = None
+    heard: Heard | None = None
 
     def __len__(self) -> int:
         return len(self.tonal)
@@ -65,8 +67,9 @@ def extract(audio: np.ndarray, sample_rate: int, features: Features) -> Frames:
     tonal, onsets = _KINDS[features.kind](resampled, features)
     clock, heard = FrameClock(features.sample_rate, features.hop_length), None
     if features.kind == "pitch_onset_posteriorgram":
-        heard = _posteriorgram(audio, sample_rate, features)
-        tonal, onsets = _beside(heard, tonal, onsets, clock.times(len(tonal)))
+        posteriorgram = _posteriorgram(audio, sample_rate, features)
+        tonal, onsets = _beside(posteriorgram, tonal, onsets, clock.times(len(tonal)))
+        heard = posteriorgram.heard
     return Frames(np.ascontiguousarray(tonal, np.float32), np.ascontiguousarray(onsets, np.float32), clock, heard)
 
 
@@ -89,6 +92,20 @@ def semitones(magnitudes: np.ndarray, sample_rate: int) -> np.ndarray:
     width = np.maximum(centres * (2 ** (1 / 12) - 1), frequencies[1])
     weights = np.maximum(0.0, 1.0 - np.abs(frequencies[:, np.newaxis] - centres) / width)
     return magnitudes**2 @ weights.astype(np.float32)
+
+
+def unit(values: np.ndarray, usual: float | None = None) -> np.ndarray:
+    """Rows of unit length, silent ones equal in all columns.
+
+    Args:
+        values: not negative, `(n, d)`.
+        usual: length of a usual row, to tell silence by; None takes their median.
+    """
+    norms = np.linalg.norm(values, axis=1)
+    if usual is None:
+        usual = float(np.median(norms[norms > 0])) if (norms > 0).any() else 1.0
+    raised = values + _FLOOR * usual
+    return raised / np.linalg.norm(raised, axis=1, keepdims=True)
 
 
 def rises(levels: np.ndarray, lag: int = 2) -> np.ndarray:
@@ -137,11 +154,11 @@ def _spectrogram(audio: np.ndarray, features: Features) -> tuple[np.ndarray, np.
 def _pitch_onset(audio: np.ndarray, features: Features) -> tuple[np.ndarray, np.ndarray]:
     tonal = _peaks(levels(audio, features, 2 * features.window_length))
     quick = levels(audio, features, features.window_length // 2)
-    return _unit(tonal), _decaying(rises(quick), features)
+    return unit(tonal), _decaying(rises(quick), features)
 
 
 def _chroma(audio: np.ndarray, features: Features) -> tuple[np.ndarray, np.ndarray]:
-    tonal = _unit(_fold(_peaks(levels(audio, features, 2 * features.window_length))))
+    tonal = unit(_fold(_peaks(levels(audio, features, 2 * features.window_length))))
     return tonal, _nothing(tonal)
 
 
@@ -153,15 +170,8 @@ def _chroma_onset(audio: np.ndarray, features: Features) -> tuple[np.ndarray, np
 
 def _posteriorgram(audio: np.ndarray, sample_rate: int, features: Features) -> Frames:
     """What a transcription model hears: notes that sound, and notes that begin (NoteEM: Maman and Bermano 2022)."""
-    from musicnet_tf import windowing
-
-    predictor = _predictor(features.model)
-    spec = predictor.manifest.geometry
-    resampled = sound.resample(audio, sample_rate, spec.clock.sample_rate, "the recording")
-    heads = windowing.posteriorgram(resampled, spec, predictor)
-    tonal = _unit(heads["frame"], usual=1.0)
-    heard = Frames(tonal.astype(np.float32), heads["onset"], windowing.recording_clock(spec))
-    return Frames(heard.tonal, heard.onsets, heard.clock, heard)
+    heard = hearing.hear(audio, sample_rate, _predictor(features.model))
+    return Frames(unit(heard.heads["frame"], usual=1.0), heard.heads["onset"], heard.clock, heard)
 
 
 def _beside(heard: Frames, tonal: np.ndarray, onsets: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -191,15 +201,6 @@ def _fold(pitches: np.ndarray) -> np.ndarray:
     """88 pitches → 12 pitch classes, C first."""
     padded = np.pad(pitches, ((0, 0), (LOWEST % 12, -(LOWEST + PITCHES) % 12)))
     return padded.reshape(len(pitches), -1, 12).sum(axis=1)
-
-
-def _unit(values: np.ndarray, usual: float | None = None) -> np.ndarray:
-    """Rows of unit length, silent ones equal in all columns."""
-    norms = np.linalg.norm(values, axis=1)
-    if usual is None:
-        usual = float(np.median(norms[norms > 0])) if (norms > 0).any() else 1.0
-    raised = values + _FLOOR * usual
-    return raised / np.linalg.norm(raised, axis=1, keepdims=True)
 
 
 def _decaying(onsets: np.ndarray, features: Features) -> np.ndarray:

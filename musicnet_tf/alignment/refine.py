@@ -13,28 +13,24 @@ that labels which lie off it by a constant, as MusicNet's do by 0.03 s, are move
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pydantic
 import scipy.ndimage
 
-from musicnet_tf import audio as sounds
-from musicnet_tf import windowing
-from musicnet_tf.alignment import dtw
+from musicnet_tf.alignment import dtw, features
 from musicnet_tf.alignment.aligner import Warp
+from musicnet_tf.alignment.hearing import Heard
 from musicnet_tf.alignment.snap import SAME_ONSET, ends, heard_peaks, snap
-from musicnet_tf.errors import AudioError, ModelError, ScoreError
+from musicnet_tf.errors import ScoreError
 from musicnet_tf.events import Notes
 from musicnet_tf.scores import with_columns
-from musicnet_tf.timebase import FrameClock
 
 if TYPE_CHECKING:
-    from musicnet_tf.transcription import Predictor
+    pass
 
 _ONSET_WIDTH = 0.05
-_FLOOR = 0.02
-"""In every pitch, so that silence is alike and like other silence."""
 _MEDIAN_NOTES = 17
 _OUTLIER_SECONDS = 0.15
 
@@ -60,24 +56,6 @@ class RefineSettings(pydantic.BaseModel):
     least_peak: float = pydantic.Field(0.25, gt=0, le=1)
     snap_reach: float = pydantic.Field(0.4, gt=0, le=5)
     snap_widths: tuple[float, ...] = pydantic.Field((0.12, 0.08), min_length=1)
-
-
-class Heard(NamedTuple):
-    """What a model hears in a recording.
-
-    Attributes:
-        heads: name → activations, float32 `(frames, pitches)`; `frame` and `onset` are there.
-        clock: when each frame is.
-        first_pitch: MIDI number of column 0.
-    """
-
-    heads: dict[str, np.ndarray]
-    clock: FrameClock
-    first_pitch: int
-
-    @property
-    def num_frames(self) -> int:
-        return len(self.heads["onset"])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,33 +87,12 @@ class Refined:
         return with_columns(self.before, onset=self.onset, offset=self.offset)
 
 
-def hear(audio: np.ndarray, sample_rate: int, predictor: Predictor) -> Heard:
-    """Runs a transcription model over float32 mono audio `(n,)`.
-
-    Raises:
-        ModelError: where the model has no heads `onset` and `frame` of equal pitches.
-        AudioError: where the recording is shorter than two frames.
-    """
-    spec = predictor.manifest.geometry
-    onset, frame = (spec.heads.get(name) for name in ("onset", "frame"))
-    if onset is None or onset != frame:
-        raise ModelError(
-            f"model {predictor.manifest.name!r} has no heads onset and frame of the same pitches;"
-            " refinement needs one that hears onsets, such as notes_harmonic_cnn"
-        )
-    resampled = sounds.resample(audio, sample_rate, spec.clock.sample_rate, "the recording")
-    clock = windowing.recording_clock(spec)
-    if clock.num_frames(len(resampled)) < 2:
-        raise AudioError("the recording is shorter than two frames of the model; is it the right file?")
-    return Heard(windowing.posteriorgram(resampled, spec, predictor), clock, onset.first_pitch)
-
-
 def refine(notes: Notes, heard: Heard, settings: RefineSettings | None = None) -> Refined:
     """Moves labels onto what a model hears.
 
     Args:
         notes: labels that lie within `settings.reach` of the truth, most of them far nearer.
-        heard: by `hear`, of the whole recording.
+        heard: by `hearing.hear`, of the whole recording.
         settings: see there.
 
     Raises:
@@ -144,7 +101,7 @@ def refine(notes: Notes, heard: Heard, settings: RefineSettings | None = None) -
     settings = settings or RefineSettings()
     if not len(notes):
         raise ScoreError("no labels to refine: give a label file with at least one note")
-    peaks = heard_peaks(heard.heads["onset"], heard.clock, settings.least_peak, heard.first_pitch)
+    peaks = heard_peaks(heard, settings.least_peak)
     warp = _warp(notes, heard, settings)
     onset, offset = _warped(notes.onset, warp), _warped(notes.offset, warp)
     for width in settings.snap_widths:
@@ -161,8 +118,8 @@ def _warp(notes: Notes, heard: Heard, settings: RefineSettings) -> Warp:
     """The labels' piano roll laid onto the posteriorgram."""
     frame, onset = _rolls(notes, heard)
     costs = dtw.Costs(
-        _unit(heard.heads["frame"]),
-        _unit(frame),
+        features.unit(heard.heads["frame"], usual=1.0),
+        features.unit(frame, usual=1.0),
         np.ascontiguousarray(heard.heads["onset"]),
         onset,
         onset_weight=settings.onset_weight,
@@ -190,11 +147,6 @@ def _rolls(notes: Notes, heard: Heard) -> tuple[np.ndarray, np.ndarray]:
     grid = (heard.clock, heard.num_frames, head)
     frame = targets.sounding(tensors, *grid)
     return frame.numpy(), targets.nearness(tensors.onset, tensors, *grid, _ONSET_WIDTH).numpy()
-
-
-def _unit(values: np.ndarray) -> np.ndarray:
-    raised = values + np.float32(_FLOOR)
-    return raised / np.linalg.norm(raised, axis=1, keepdims=True)
 
 
 def _warped(seconds: np.ndarray, warp: Warp) -> np.ndarray:

@@ -16,7 +16,8 @@ import numpy as np
 from musicnet_tf import audio as sounds
 from musicnet_tf import files, scores
 from musicnet_tf.alignment import label_check, label_evidence, pairs
-from musicnet_tf.alignment.refine import Heard, Refined
+from musicnet_tf.alignment.hearing import Heard
+from musicnet_tf.alignment.refine import Refined
 from musicnet_tf.decode.notes import NoteDecoding, decode
 from musicnet_tf.errors import DatasetError, OutputError, ScoreError
 from musicnet_tf.metrics import notes as note_metrics
@@ -83,7 +84,7 @@ def score(refined: Refined, heard: Heard, decoding: NoteDecoding, audio: np.ndar
 
     Args:
         refined: by `refine.refine`.
-        heard: by `refine.hear`.
+        heard: by `hearing.hear`.
         decoding: how the model's notes are read off its activations.
         audio: the recording, float32 mono `(n,)`.
         sample_rate: of `audio`.

@@ -9,11 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from musicnet_tf.alignment.features import LOWEST
+from musicnet_tf.alignment.hearing import Heard
 from musicnet_tf.alignment.label_evidence import Peaks
 from musicnet_tf.decode.notes import find_peaks
 from musicnet_tf.events import Notes
-from musicnet_tf.timebase import FrameClock
 
 SAME_ONSET = 0.02
 """Seconds within which notes begin together."""
@@ -30,21 +29,20 @@ class Snapped(NamedTuple):
     strength: np.ndarray
 
 
-def heard_peaks(activations: np.ndarray, clock: FrameClock, least: float, first_pitch: int = LOWEST) -> Peaks:
+def heard_peaks(heard: Heard, least: float) -> Peaks:
     """Every onset that a model hears, to a fraction of a frame, by pitch and then by time.
 
     Args:
-        activations: of onsets, float32 `(frames, pitches)`.
-        clock: when each frame is.
+        heard: by `hearing.hear`.
         least: activation of a peak; see `decode.notes.find_peaks`, whose parabola's place the exact apex of the
             training targets' triangle takes.
-        first_pitch: MIDI number of column 0.
     """
+    activations = heard.heads["onset"]
     padded = np.pad(activations, ((1, _LOOKAHEAD), (0, 0)), constant_values=-1.0)
     frame, column, shift = find_peaks(padded, least)
-    time = clock.frame_to_time(frame + shift)
+    time = heard.clock.frame_to_time(frame + shift)
     order = np.lexsort((time, column))
-    return Peaks(time[order], column[order] + first_pitch, activations[frame, column][order])
+    return Peaks(time[order], column[order] + heard.first_pitch, activations[frame, column][order])
 
 
 def snap(onset: np.ndarray, pitch: np.ndarray, peaks: Peaks, reach: float, width: float) -> Snapped:

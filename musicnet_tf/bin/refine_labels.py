@@ -82,13 +82,13 @@ def _refine_one(
     pair: Pair, predictor: Predictor, decoding: NoteDecoding, settings: RefineSettings, folder: Path
 ) -> Scores:
     from musicnet_tf import audio, scores
-    from musicnet_tf.alignment import refine, refine_report
+    from musicnet_tf.alignment import hearing, refine, refine_report
 
     refine_report.outputs(folder, pair)  # refuses before the work
     notes = scores.read(pair.labels)
     rate = predictor.manifest.geometry.clock.sample_rate
     sound = audio.load(pair.audio, rate)
-    heard = refine.hear(sound, rate, predictor)
+    heard = hearing.hear(sound, rate, predictor)
     refined = refine.refine(notes, heard, settings)
     found = refine_report.score(refined, heard, decoding, sound, rate)
     refine_report.write(folder, pair, refined)
