@@ -45,6 +45,7 @@ class Rendered(Dataset):
         seed: changes every choice.
         ensembles: keep only these, as the metadata spells them; all where empty.
         exclude_piano: leave out scores for keyboard alone.
+        hold_out_maps: leave out all solo piano by the composers of MAPS; needless for what is never scored on MAPS.
         max_scores: keep only so many scores, chosen by hash of the id.
         validation_fraction: share of works that go to validation.
     """
@@ -59,6 +60,7 @@ class Rendered(Dataset):
     seed: int = 0
     ensembles: tuple[str, ...] = ()
     exclude_piano: bool = False
+    hold_out_maps: bool = True
     max_scores: int | None = pydantic.Field(None, ge=1)
     validation_fraction: float = pydantic.Field(0.1, ge=0, le=1)
 
@@ -131,9 +133,10 @@ class Rendered(Dataset):
         title = " ".join(found.get(key, "") for key in ("composition", "catalog_name", "score"))
         if works.is_held_out(found["composer"], title, found.get("movement", ""), solo_piano=False):
             return False
-        if not self.exclude_piano and not works.is_held_out(found["composer"], title, solo_piano=True):
-            return True
-        return not self._keyboard_alone(found)
+        barred = self.exclude_piano or (
+            self.hold_out_maps and works.is_held_out(found["composer"], title, solo_piano=True)
+        )
+        return not (barred and self._keyboard_alone(found))
 
     def _keyboard_alone(self, found: dict[str, str]) -> bool:
         if "ensemble" in found:
