@@ -106,6 +106,52 @@ def test_subsets_without_points_are_left_out():
     assert not any(name.startswith("three/") for name in protocol.score(labels[[0, 2]], predictions[[0, 2]], 0.5))
 
 
+def test_reading_at_any_times():
+    # Frames at 0.5, 1.0 and 1.5 s: 0.74 s is nearer to the first, 0.75 s as near to the second, which is later.
+    clock = FrameClock(1_000, 500, origin=500)
+    posteriorgram = np.array([[0.1], [0.3], [0.7]])
+    times = np.array([0.0, 0.74, 0.75, 1.25, 9.0])
+    nearest = protocol.read(posteriorgram, clock, times, first_pitch=40)
+    linear = protocol.read(posteriorgram, clock, times, first_pitch=40, interpolation="linear")
+    np.testing.assert_allclose(nearest[:, 40], [0.1, 0.1, 0.3, 0.7, 0.7])
+    np.testing.assert_allclose(linear[:, 40], [0.1, 0.1 + 0.2 * 0.24 / 0.5, 0.2, 0.5, 0.7])
+
+
+def test_split_by_polyphony_by_hand():
+    labels, predictions = worked_example()
+    got = protocol.by_polyphony(labels, predictions, threshold=0.5)
+    assert list(got) == ["0", "1", "3"]  # no point has two labels
+    # Nothing sounds at point 2, and 0.55 is above.
+    assert got["0"] == {"false_alarms": 1.0, "points": 1}
+    assert protocol.by_polyphony(labels, predictions, threshold=0.55)["0"]["false_alarms"] == 0
+    assert (got["1"]["precision"], got["1"]["recall"], got["1"]["f1"]) == (1 / 2, 1 / 2, 1 / 2)
+    assert got["1"]["average_precision"] == pytest.approx((1 + 2 / 3) / 2)
+    assert (got["3"]["precision"], got["3"]["recall"], got["3"]["points"]) == (1, 2 / 3, 1)
+    assert got["3"]["f1"] == pytest.approx(4 / 5)
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_split_by_polyphony_is_a_partition_that_scikit_learn_scores_alike(seed):
+    rng = np.random.default_rng(seed)
+    labels = rng.random((60, 128)) < 0.02
+    predictions = rng.normal(0.2 + 0.5 * labels, 0.3)
+    got = protocol.by_polyphony(labels, predictions, threshold=0.6)
+    assert [int(number) for number in got] == sorted({*labels.sum(axis=1).tolist()})
+    assert sum(scores["points"] for scores in got.values()) == 60
+    for number, scores in got.items():
+        truth, values = (rows[labels.sum(axis=1) == int(number)] for rows in (labels, predictions))
+        if number == "0":
+            assert scores["false_alarms"] == sum(max(row) > 0.6 for row in values) / len(values)
+            continue
+        precision, recall, f1, _ = sklearn_metrics.precision_recall_fscore_support(
+            truth.ravel(), values.ravel() > 0.6, average="binary", zero_division=0
+        )
+        expected = [precision, recall, f1, sklearn_metrics.average_precision_score(truth.ravel(), values.ravel())]
+        names = ("precision", "recall", "f1", "average_precision")
+        np.testing.assert_allclose([scores[name] for name in names], expected)
+
+
 def test_threshold_by_hand():
     labels, predictions = worked_example()
     # Right above c: all five above 0.15 with two wrong: F1 = 10/12; between .6 and .7: 6/8; the former wins.

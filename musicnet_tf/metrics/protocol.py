@@ -12,6 +12,7 @@ sections 4 and 5, figure 4 and tables 3 to 6.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -78,28 +79,39 @@ class Protocol:
         first_pitch: int = 0,
         interpolation: Interpolation = "nearest",
     ) -> np.ndarray:
-        """A posteriorgram on any clock, read off at the points.
+        """A posteriorgram on any clock, read off at the first `num_points` points as by `read`."""
+        return read(posteriorgram, clock, self.clock.times(num_points), first_pitch, interpolation)
 
-        Args:
-            posteriorgram: `(frames, classes)`.
-            clock: of those frames, at any sample rate; sample 0 is the start of the recording.
-            num_points: rows of the result.
-            first_pitch: MIDI number of class 0.
-            interpolation: `nearest` takes the frame whose centre is nearest, the later one of two equally
-                near; `linear` weighs the two around the point. A point before the first or after the last
-                frame takes that frame.
 
-        Returns:
-            `(num_points, 128)`, 0 for pitches that the model does not know.
-        """
-        if not len(posteriorgram):
-            raise ConfigError("protocol: the posteriorgram has no frames")
-        position = np.clip(clock.time_to_frame(self.clock.times(num_points)), 0, len(posteriorgram) - 1)
-        if interpolation == "nearest":
-            read = posteriorgram[np.floor(position + 0.5).astype(int)]
-        else:
-            read = _interpolated(posteriorgram, position)
-        return frames.widen(read, first_pitch)
+def read(
+    posteriorgram: np.ndarray,
+    clock: FrameClock,
+    times: np.ndarray,
+    first_pitch: int = 0,
+    interpolation: Interpolation = "nearest",
+) -> np.ndarray:
+    """A posteriorgram on any clock, read off at any times.
+
+    Args:
+        posteriorgram: `(frames, classes)`.
+        clock: of those frames, at any sample rate; sample 0 is the start of the recording.
+        times: `(points,)` in seconds.
+        first_pitch: MIDI number of class 0.
+        interpolation: `nearest` takes the frame whose centre is nearest, the later one of two equally
+            near; `linear` weighs the two around the point. A point before the first or after the last
+            frame takes that frame.
+
+    Returns:
+        `(points, 128)`, 0 for pitches that the model does not know.
+    """
+    if not len(posteriorgram):
+        raise ConfigError("protocol: the posteriorgram has no frames")
+    position = np.clip(clock.time_to_frame(times), 0, len(posteriorgram) - 1)
+    if interpolation == "nearest":
+        values = posteriorgram[np.floor(position + 0.5).astype(int)]
+    else:
+        values = _interpolated(posteriorgram, position)
+    return frames.widen(values, first_pitch)
 
 
 def _interpolated(posteriorgram: np.ndarray, position: np.ndarray) -> np.ndarray:
@@ -117,7 +129,7 @@ class Threshold:
     source: str
 
 
-def sample(num_points: int, size: int, seed: int) -> np.ndarray:
+def sample(num_points: int, size: int, seed: int | Sequence[int]) -> np.ndarray:
     """Indices of `size` points, or recordings, out of `num_points` (or all), without repeats, sorted."""
     chosen = np.random.default_rng(seed).choice(num_points, min(size, num_points), replace=False)
     return np.sort(chosen)
@@ -169,3 +181,30 @@ def subsets(labels: np.ndarray) -> dict[str, np.ndarray]:
     """Masks `(points,)` of all points and of those with exactly one and exactly three labels."""
     polyphony = labels.sum(axis=1)
     return {name: np.ones(len(labels), bool) if n is None else polyphony == n for name, n in SUBSETS.items()}
+
+
+def by_polyphony(labels: np.ndarray, predictions: np.ndarray, threshold: float) -> dict[str, dict[str, float]]:
+    """Scores of the points with exactly so many labels, for every number that occurs.
+
+    Where nothing sounds, nothing can be found, so that precision, recall and average precision have no
+    meaning; what can go wrong there is told instead.
+
+    Args:
+        labels: bool `(points, 128)`.
+        predictions: float `(points, 128)`.
+        threshold: `c`, chosen on training points.
+
+    Returns:
+        Number of labels as text, rising, → `precision`, `recall`, `f1`, `average_precision`, `points`; under
+        `"0"` `false_alarms`, the share of points with any prediction above the threshold, and `points`.
+    """
+    polyphony = labels.sum(axis=1)
+    split: dict[str, dict[str, float]] = {}
+    for number in np.unique(polyphony).tolist():
+        chosen = polyphony == number
+        if number:
+            scores = frames.score(labels[chosen], predictions[chosen], threshold)
+        else:
+            scores = {"false_alarms": float(np.mean((predictions[chosen] > threshold).any(axis=1)))}
+        split[str(number)] = {**scores, "points": int(np.count_nonzero(chosen))}
+    return split
