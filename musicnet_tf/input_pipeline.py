@@ -14,7 +14,7 @@ from typing import Any
 import tensorflow as tf
 
 from musicnet_tf import records
-from musicnet_tf.augment import Augmentation, augment
+from musicnet_tf.augment import Augmentation, augment, transposed
 from musicnet_tf.config import Experiment, Source
 from musicnet_tf.datasets import Split
 from musicnet_tf.errors import ConfigError, RecordError
@@ -220,6 +220,10 @@ def _window(
     augmentation: Augmentation,
     seed: tf.Tensor,
 ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-    samples = tf.ensure_shape(audio[start : start + spec.window_length], (spec.window_length,))
+    if augmentation.transposes:
+        samples, fields = transposed(audio, fields, start, spec.window_length, augmentation, seed)
+        start = tf.zeros_like(start)  # the labels now count from the window's own beginning
+    else:
+        samples = tf.ensure_shape(audio[start : start + spec.window_length], (spec.window_length,))
     samples = augment(samples, spec.clock.sample_rate, augmentation, seed)
     return samples, task.targets(fields, start, spec)
