@@ -45,7 +45,15 @@ class Picture:
     caption: str
 
 
-Block = Heading | Paragraph | Table | Picture
+@dataclasses.dataclass(frozen=True)
+class Code:
+    """Lines to be read by a machine, such as YAML, folded away under a summary."""
+
+    summary: str
+    text: str
+
+
+Block = Heading | Paragraph | Table | Picture | Code
 
 
 def to_markdown(blocks: Iterable[Block]) -> str:
@@ -66,6 +74,10 @@ def _markdown(block: Block) -> str:
             return _escaped(text)
         case Picture(path, caption):
             return f"![{_escaped(caption)}]({_url(path)})\n\n{_escaped(caption)}"
+        case Code(summary, text):
+            fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=2))
+            words = html.escape(" ".join(summary.split()))
+            return f"<details><summary>{words}</summary>\n\n{fence}\n{text.rstrip()}\n{fence}\n\n</details>"
         case Table(head, rows, left):
             rule = ["---" if column < left else "---:" for column in range(len(head))]
             lines = [map(_escaped, head), rule, *(map(_escaped, row) for row in rows)]
@@ -83,6 +95,8 @@ def _html(block: Block) -> str:
             return (
                 f'<figure><img src="{html.escape(_url(path))}" alt="{words}"><figcaption>{words}</figcaption></figure>'
             )
+        case Code(summary, text):
+            return f"<details><summary>{html.escape(summary)}</summary>\n<pre>{html.escape(text)}</pre></details>"
         case Table(head, rows, left):
             top = _html_row("th", head, left)
             body = "\n".join(_html_row("td", row, left) for row in rows)

@@ -189,7 +189,7 @@ def _frequency_scale(ax: Axes, sample_rate: int) -> None:
     ax.set_xlim(_LOWEST_HZ, sample_rate / 2)
     ax.xaxis.set_major_locator(FixedLocator([hz for hz in _HZ_TICKS if hz <= sample_rate / 2]))
     ax.xaxis.set_minor_locator(NullLocator())
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda hz, _: _hertz(hz)))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda hz, _: f"{hz:g}" if hz < 1000 else f"{hz / 1000:g}k"))
     ax.set_xlabel("Hz", color=plots.INK)
 
 

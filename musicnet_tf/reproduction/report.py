@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+import yaml
 from matplotlib.figure import Figure
-from PIL import Image
 
 from musicnet_tf import files, plots
 from musicnet_tf.errors import ModelError, RecordError
 from musicnet_tf.reproduction import analysis, board, figures, tables
 from musicnet_tf.reproduction.analysis import Analysis
-from musicnet_tf.reproduction.document import Block, Heading, Paragraph, Picture, Table, to_html, to_markdown
+from musicnet_tf.reproduction.document import Block, Code, Heading, Paragraph, Picture, Table, to_html, to_markdown
 from musicnet_tf.reproduction.result import Result
 from musicnet_tf.reproduction.settings import Study
+from musicnet_tf.reproduction.study import RUNS
 from musicnet_tf.reproduction.tables import Results
 
 MARKDOWN, PAGE, FIGURES = "report.md", "report.html", "figures"
 
-_DPI, _COLOURS = 100, 64
+_DPI = 80
 
 _log = logging.getLogger(__name__)
 
@@ -30,8 +30,8 @@ _log = logging.getLogger(__name__)
 def write(study: Study, results: Mapping[str, Result] | Iterable[Result], output_dir: str | Path) -> list[Path]:
     """Writes `report.md`, `report.html` and their `figures/`, and the same for TensorBoard under `tensorboard/`.
 
-    Rows without a result are told as missing. Filters are read from the rows' run folders, which are
-    `output_dir/<name of the row>`; those of rows that cannot be read are left out with a warning.
+    Rows without a result are told as missing. Filters are read from the rows' run folders,
+    `output_dir/runs/<name>`; those of rows that cannot be read are left out with a warning.
 
     Args:
         study: what was reproduced.
@@ -48,7 +48,7 @@ def write(study: Study, results: Mapping[str, Result] | Iterable[Result], output
     found = {row.name: found[row.name] for row in study.rows if row.name in found}
     output_dir = files.make_folder(output_dir)
     analyses = dict(_analyses(study, found, output_dir))
-    pictures = {name: _png(figure) for name, figure in _figures(study, found, analyses)}
+    pictures = {name: plots.to_png_bytes(figure, _DPI) for name, figure in _figures(study, found, analyses)}
     folder = files.make_folder(output_dir / FIGURES)
     for name, png in pictures.items():
         with files.atomic(folder / f"{name}.png") as part:
@@ -56,7 +56,7 @@ def write(study: Study, results: Mapping[str, Result] | Iterable[Result], output
     blocks = list(_blocks(study, found, analyses, pictures))
     files.write_text(output_dir / MARKDOWN, to_markdown(blocks))
     files.write_text(output_dir / PAGE, to_html(study.title, blocks))
-    words = [block for block in blocks if not isinstance(block, Picture)]
+    words = [block for block in blocks if not isinstance(block, Picture | Code)]
     events = board.write(output_dir / board.FOLDER, found.values(), pictures, to_markdown(words))
     drawn = [folder / f"{name}.png" for name in pictures]
     return [output_dir / MARKDOWN, output_dir / PAGE, *drawn, *events]
@@ -67,7 +67,7 @@ def _analyses(study: Study, results: Results, output_dir: Path) -> Iterator[tupl
         if row.name not in results:
             continue
         try:
-            found = analysis.analyse(row.name, output_dir / row.name)
+            found = analysis.analyse(row.name, output_dir / RUNS / row.name)
         except (ModelError, RecordError) as error:
             _log.warning("filters of %s are left out: %s", row.name, error)
             continue
@@ -102,7 +102,12 @@ def _blocks(
     study: Study, results: Results, analyses: Mapping[str, Analysis], pictures: Mapping[str, bytes]
 ) -> Iterator[Block]:
     yield Heading(study.title, 1)
-    yield Paragraph(f"Reproduces: {study.source}. Test recordings: {', '.join(study.test)}.")
+    yield Paragraph(
+        f"After {study.source}. Tested on the recordings {', '.join(tables.tested(results)) or 'none yet'}."
+    )
+    absent = [id for id in study.test if id not in tables.tested(results)]
+    if results and absent:
+        yield Paragraph(f"The study's own test recordings {', '.join(absent)} were not at hand, or others were chosen.")
     yield from _scores(study, results, pictures)
     if results:
         yield from _order(study, results)
@@ -124,6 +129,9 @@ def _scores(study: Study, results: Results, pictures: Mapping[str, bytes]) -> It
     if missing:
         yield Paragraph(f"Missing, as not trained or not evaluated yet: {'; '.join(missing)}.")
     yield tables.main(study, results)
+    for source in dict.fromkeys(row.source for row in study.rows if row.in_table and row.source):
+        names = [tables.label(row) for row in study.rows if row.in_table and row.source == source]
+        yield Paragraph(f"From {source}: {'; '.join(names)}.")
     extra = tables.extra(study, results)
     if extra is not None:
         yield Paragraph("Trained for the figures alone:")
@@ -150,22 +158,20 @@ def _order(study: Study, results: Results) -> Iterator[Block]:
 
 
 def _pieces(study: Study, results: Results) -> Iterator[Block]:
-    ids = dict.fromkeys([*study.test, *(id for result in results.values() for id in result.pieces)])
-    found = [(id, tables.piece(study, results, id)) for id in ids]
     yield Heading("By recording")
-    for id, table in found:
-        if table is None:
-            yield Paragraph(f"Recording {id}: not evaluated.")
-            continue
+    for id in tables.tested(results):
         yield Heading(f"Recording {id}", 3)
-        yield table
+        yield tables.piece(study, results, id)
 
 
 def _details(study: Study, results: Results) -> Iterator[Block]:
     polyphony = tables.polyphony(study, results)
     if polyphony is not None:
         yield Heading("By number of simultaneous notes")
-        yield Paragraph("Average precision in percent over the test points with exactly so many labels.")
+        yield Paragraph(
+            "Average precision in percent over the test points with exactly so many labels. Where nothing sounds,"
+            " nothing can be found; there it is the share of points in which anything is predicted at all."
+        )
         yield polyphony
     yield Heading("Training beside test")
     yield Paragraph(
@@ -224,6 +230,10 @@ def _settings(study: Study, results: Results) -> Iterator[Block]:
     common, own = tables.settings(study, results)
     yield from _titled("The same for all rows:", common)
     yield from _titled("Of each row:", own)
+    for name, result in results.items():
+        if tables.EXPERIMENT in result.settings:
+            text = yaml.safe_dump(result.settings[tables.EXPERIMENT], sort_keys=False, allow_unicode=True)
+            yield Code(f"The experiment of {name}", text)
 
 
 def _titled(title: str, table: Table) -> Iterator[Block]:
@@ -245,11 +255,3 @@ def _tau(found: tables.Tau) -> str:
 
 def _or_nan(value: float | None) -> float:
     return math.nan if value is None else value
-
-
-def _png(figure: Figure) -> bytes:
-    """With a palette: thin lines have few colours, and the file is a third."""
-    picture = Image.open(io.BytesIO(plots.to_png_bytes(figure, dpi=_DPI))).convert("RGB")
-    out = io.BytesIO()
-    picture.quantize(_COLOURS).save(out, format="png", optimize=True)
-    return out.getvalue()

@@ -21,6 +21,9 @@ SCORES = {"precision": "P", "recall": "R", "average_precision": "AP"}
 MISSING = "missing"
 """Stands in a row that was not trained, or not evaluated yet."""
 
+EXPERIMENT = "experiment"
+"""The setting that holds a row's whole config."""
+
 Results = Mapping[str, Result]
 
 
@@ -124,11 +127,9 @@ def ordering(study: Study, results: Results) -> Table:
     return Table(("Better in the paper", "than", "holds", "AP apart, paper", "AP apart, ours"), tuple(lines), left=3)
 
 
-def piece(study: Study, results: Results, id: str) -> Table | None:
-    """One recording's scores by row; the paper's columns where it tells of this recording. None without any."""
+def piece(study: Study, results: Results, id: str) -> Table:
+    """One recording's scores by row; the paper's columns where it tells of this recording."""
     there = [row for row in study.rows if row.name in results and id in results[row.name].pieces]
-    if not there:
-        return None
     known = any(id in row.published_pieces for row in study.rows)
     lines = []
     for row in there:
@@ -144,17 +145,20 @@ def piece(study: Study, results: Results, id: str) -> Table | None:
 
 
 def polyphony(study: Study, results: Results) -> Table | None:
-    """Average precision by number of simultaneous notes, a row a model; None where nothing was evaluated."""
+    """Average precision by number of simultaneous notes, a row a model; None where nothing was evaluated.
+
+    Where nothing sounds, the share of points in which anything is predicted stands instead.
+    """
     there = [row for row in study.rows if row.name in results]
     counts = sorted({count for row in there for count in results[row.name].polyphony}, key=int)
-    counts = [count for count in counts if int(count) > 0]  # without a label there is no recall
     if not counts:
         return None
     lines = [("Points", DASH, *(_points(results[there[0].name].polyphony.get(count)) for count in counts))]
     for row in there:
         scores = results[row.name].polyphony
         lines.append((row.title, row.features or DASH, *(percent(_of(scores, count)) for count in counts)))
-    return Table(("Model", "Features", *counts), tuple(lines), left=2)
+    heads = ["0: false alarms" if count == "0" else count for count in counts]
+    return Table(("Model", "Features", *heads), tuple(lines), left=2)
 
 
 def fit(study: Study, results: Results) -> Table:
@@ -197,9 +201,15 @@ def tuning(study: Study, analyses: Mapping[str, Analysis]) -> Table:
     return Table(head, tuple(lines), left=2)
 
 
+def tested(results: Results) -> list[str]:
+    """Ids of the recordings that rows were evaluated on."""
+    return list(dict.fromkeys(id for result in results.values() for id in result.pieces))
+
+
 def settings(study: Study, results: Results) -> tuple[Table, Table]:
-    """What is the same for all rows that were evaluated, and what is each one's own."""
-    flat = {row.name: dict(_flat(results[row.name].settings)) for row in study.rows if row.name in results}
+    """What is the same for all rows that were evaluated, and what is each one's own; without the experiments."""
+    plain = {name: {k: v for k, v in found.settings.items() if k != EXPERIMENT} for name, found in results.items()}
+    flat = {row.name: dict(_flat(plain[row.name])) for row in study.rows if row.name in results}
     names = list(dict.fromkeys(name for values in flat.values() for name in values))
     shared = [n for n in names if len({values.get(n) for values in flat.values()}) == 1]
     own = [name for name in names if name not in shared]
@@ -240,7 +250,8 @@ def _points(scores: Scores | None) -> str:
 
 
 def _of(polyphony: Mapping[str, Scores], count: str) -> float | None:
-    return polyphony.get(count, {}).get("average_precision")
+    """Average precision, or the false alarms where nothing sounds, and so nothing can be found."""
+    return polyphony.get(count, {}).get("false_alarms" if count == "0" else "average_precision")
 
 
 def _tau(one: Sequence[float], other: Sequence[float]) -> Tau:
