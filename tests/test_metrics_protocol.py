@@ -178,6 +178,22 @@ def test_threshold_of_a_regression_that_leaves_zero_to_one():
     assert 1 <= chosen < 3
 
 
+@pytest.mark.parametrize("extreme", [2.0, 1e6])
+def test_one_extreme_prediction_does_not_coarsen_the_search(extreme):
+    rng = np.random.default_rng(2)
+    labels = rng.random((400, 128)) < 0.03
+    predictions = rng.normal(0.1 + 0.25 * labels, 0.1).astype(np.float32)
+    predictions[0, 0] = -extreme
+    found = f1_of(labels, predictions > protocol.choose_threshold(labels, predictions))
+    precision, recall, _ = sklearn_metrics.precision_recall_curve(labels.ravel(), predictions.ravel())
+    best = np.max(2 * precision * recall / np.maximum(precision + recall, 1e-9))
+    assert best - 0.003 < found <= best
+
+
+def f1_of(labels, predicted) -> float:
+    return sklearn_metrics.f1_score(labels.ravel(), predicted.ravel())
+
+
 def test_threshold_chosen_on_training_points_scores_unseen_ones():
     rng = np.random.default_rng(5)
 

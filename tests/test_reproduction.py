@@ -233,8 +233,7 @@ def test_rows_and_results_that_are_not_there(tmp_path, tiny_corpus, tiny_records
     small = write_study(tmp_path)
     with pytest.raises(ConfigError, match=r"no row 'smal'.*'small'"):
         study.select_rows(small, ["smal"])
-    with pytest.raises(ConfigError, match="no row of tiny was evaluated"):
-        study.read_results(small, tmp_path)
+    assert study.read_results(small, tmp_path) == []
     with pytest.raises(ConfigError, match="--train_records"):
         study.run(small, tiny_corpus, tmp_path / "out")
     (tmp_path / "runs/small").mkdir(parents=True)

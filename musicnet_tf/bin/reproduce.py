@@ -11,6 +11,7 @@ OUTPUT_DIR/runs: `tensorboard --logdir=OUTPUT_DIR/runs`.
 
 from __future__ import annotations
 
+import logging as stdlib_logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,11 +54,9 @@ def main(argv: list[str]) -> int:
     from musicnet_tf.reproduction import study as reproduction
 
     failed: dict[str, str] = {}
-    if _REPORT_ONLY.value:
-        results = reproduction.read_results(study, output_dir, _ROWS.value)
-    else:
+    if not _REPORT_ONLY.value:
         logging.set_verbosity(logging.INFO)
-        results, failed = reproduction.run(
+        failed = reproduction.run(
             study,
             Path(_DATA.value or ""),
             output_dir,
@@ -67,18 +66,23 @@ def main(argv: list[str]) -> int:
             rows=_ROWS.value,
             scale=_SCALE.value,
             overrides=overrides,
-        )
-    _print(study, results)
+        ).failed
+    results = reproduction.read_results(study, output_dir)  # those of earlier calls, too
+    if results:
+        _print(study, results)
+        print(f"wrote {', '.join(str(path) for path in report.write(study, results, output_dir)[:2])}")
     for name, why in failed.items():
         print(f"failed   {name}: {why}")
-    if results:
-        print(f"wrote {', '.join(str(path) for path in report.write(study, results, output_dir))}")
+    if _REPORT_ONLY.value and not results:
+        raise ConfigError(f"{output_dir}: no row of {study.name} was evaluated there; run without --report_only")
     return 1 if failed else 0
 
 
 def _build(corpus: Dataset, sample_rate: int, folder: Path) -> None:
     from musicnet_tf import records
     from pipelines import build_records  # brings Beam
+
+    stdlib_logging.getLogger("apache_beam").setLevel(stdlib_logging.WARNING)  # else it tells of its own insides
 
     how = build_records.Settings(corpus, sample_rate, 30.0, records.default_encoding(), recordings_per_shard=2)
     build_records.build(how, folder, build_records.beam_options("FnApiRunner"))

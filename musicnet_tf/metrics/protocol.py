@@ -141,8 +141,9 @@ def choose_threshold(labels: np.ndarray, predictions: np.ndarray, grid: npt.Arra
     Args:
         labels: bool `(points, 128)`.
         predictions: float `(points, 128)`; a label is predicted iff its value is `> c`.
-        grid: thresholds to try; by default 0.01 … 0.99 by 0.01, or 200 steps over the range of the
-            predictions where they leave [0, 1], as those of a linear regression do.
+        grid: thresholds to try; by default 0.01 … 0.99 by 0.01, or where predictions leave [0, 1], as those of a
+            linear regression do, 500 at which the number of labels predicted grows by equal factors: steps of
+            equal width would depend on how far the most extreme prediction lies from the others.
     """
     if labels.shape != predictions.shape or not labels.size:
         raise ConfigError(f"protocol: labels {labels.shape} and predictions {predictions.shape} cannot be compared")
@@ -151,7 +152,8 @@ def choose_threshold(labels: np.ndarray, predictions: np.ndarray, grid: npt.Arra
     elif predictions.min() >= 0 and predictions.max() <= 1:
         candidates = np.arange(1, 100) / 100
     else:
-        candidates = np.linspace(predictions.min(), predictions.max(), 200)
+        ranks = np.unique(np.geomspace(1, predictions.size, 500).astype(int))
+        candidates = np.unique(np.sort(predictions, axis=None)[-ranks].astype(np.float64))
     return float(candidates[np.argmax(frames.f1_by_threshold(labels, predictions, candidates))])
 
 
