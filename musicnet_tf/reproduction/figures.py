@@ -64,10 +64,8 @@ def weights(kernels: np.ndarray, sample_rate: int, title: str = "") -> Figure:
         )
         _bare(row, centre_limit=1.05)
     plots.heading(axes[0, 0], title)
-    for ax, text in zip(axes[0, 1:], ("centre", "spectrum"), strict=True):
-        ax.set_title(text, loc="left", fontsize=10, color=plots.INK)
-    for ax in axes[-1, :2]:
-        ax.set_xlabel("ms", color=plots.INK)
+    for ax, text in zip(axes[-1], ("weights over time (ms)", "their centre (ms)", "spectrum (Hz)"), strict=True):
+        ax.set_xlabel(text, color=plots.INK)  # not above, where a long title may need all the width
     _frequency_scale(axes[-1, 2], sample_rate)
     return figure
 
@@ -134,11 +132,10 @@ def histograms(notes: np.ndarray, tuned: np.ndarray, correlation: Correlation, t
         ax.set_xlabel("Hz (a bar a semitone, a line each A)", color=plots.INK)
         _grid(ax, "both")
     plots.heading(left, title)
-    left.set_ylabel("share of sounding time", color=plots.INK)
-    right.set_ylabel(f"share of {whole} filters", color=plots.INK)
+    left.set_ylabel("notes: share of sounding time", color=plots.INK)
+    right.set_ylabel(f"filters: share of the {whole} tuned to a pitch", color=plots.INK)
     words = f"Pearson r = {correlation.r:.2f} over {correlation.pitches} semitones"
     right.set_title(words, loc="right", fontsize=10, color=plots.INK)
-    left.set_title("notes", loc="right", fontsize=10, color=plots.INK)
     return figure
 
 
@@ -190,7 +187,6 @@ def _frequency_scale(ax: Axes, sample_rate: int) -> None:
     ax.xaxis.set_major_locator(FixedLocator([hz for hz in _HZ_TICKS if hz <= sample_rate / 2]))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda hz, _: f"{hz:g}" if hz < 1000 else f"{hz / 1000:g}k"))
-    ax.set_xlabel("Hz", color=plots.INK)
 
 
 def _hertz(value: float) -> str:

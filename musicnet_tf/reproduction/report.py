@@ -83,7 +83,7 @@ def _figures(study: Study, results: Results, analyses: Mapping[str, Analysis]) -
         ours = [results[row.name].pooled["average_precision"] for row in shown]
         paper = [_or_nan(row.published.average_precision) for row in shown]
         names = [tables.label(row) for row in shown]
-        yield "average_precision", figures.average_precisions(names, ours, paper, study.title)
+        yield "average_precision", figures.average_precisions(names, ours, paper, "Average precision")
     for name in filter(results.__contains__, study.figures.curves):
         row = rows[name]
         yield f"curves_{name}", figures.precision_recall(results[name].curves, tables.label(row), row.published)
