@@ -123,9 +123,10 @@ def test_recordings(data: Path, ids: Sequence[str]) -> tuple[MusicNet, list[Reco
     known = {recording.id: recording for recording in corpus.recordings()}
     there = [known[id] for id in dict.fromkeys(ids) if id in known]
     if not there:
+        more = f" and {len(known) - 20} more" if len(known) > 20 else ""
         raise DatasetError(
             f"{data}: none of the test recordings {', '.join(ids)} is there; name others by --test,"
-            f" of {', '.join(known)}"
+            f" of {', '.join([*known][:20])}{more}"
         )
     missing = [id for id in dict.fromkeys(ids) if id not in known]
     if missing:
