@@ -58,6 +58,10 @@ class Data(Section):
         shuffle_excerpts, shuffle_windows: sizes of the shuffled blocks, in compressed excerpts and in
             decoded windows.
         augmentation: of training windows.
+        polyphony: draws only training windows in whose frame exactly so many pitches sound, of those that
+            begin at whole hops of an excerpt; for models of one frame a window, without transposition. 1 makes
+            the monophonic subset of the MusicNet paper (section 4.5). Most of `windows_per_excerpt` are left
+            out then, so there should be more.
     """
 
     folder: Path = Path("data/records")
@@ -67,6 +71,7 @@ class Data(Section):
     shuffle_excerpts: int = pydantic.Field(default=64, gt=0)
     shuffle_windows: int = pydantic.Field(default=64, gt=0)
     augmentation: Augmentation = Augmentation()
+    polyphony: int | None = pydantic.Field(default=None, ge=0)
 
     def path(self, source: Source) -> Path:
         """The folder of a record set."""
@@ -86,6 +91,8 @@ class Train(Section):
         warmup_steps: over which the rate rises linearly from 0.
         clip_norm: global norm that gradients are scaled down to; 0 for no limit.
         mixed_precision: `float32`, `mixed_float16` (GPU) or `mixed_bfloat16` (TPU, recent CPU and GPU).
+        keep: `best` keeps the weights of the least validation loss; `last` those of the last epoch, which needs no
+            validation records: none are read unless `data.validation` names them.
         patience: epochs without a better validation loss before training stops; 0 for never.
     """
 
@@ -100,7 +107,14 @@ class Train(Section):
     weight_decay: float = pydantic.Field(default=0.0, ge=0)
     clip_norm: float = pydantic.Field(default=0.0, ge=0)
     mixed_precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
+    keep: Literal["best", "last"] = "best"
     patience: int = pydantic.Field(default=0, ge=0)
+
+    @pydantic.model_validator(mode="after")
+    def _patience_watches_validation(self) -> Train:
+        if self.patience and self.keep == "last":
+            raise ValueError("patience watches the validation loss, which keep: last does not go by; leave one out")
+        return self
 
     @property
     def epochs(self) -> int:

@@ -19,6 +19,7 @@ from musicnet_tf.config import Experiment, Source
 from musicnet_tf.datasets import Split
 from musicnet_tf.errors import ConfigError, RecordError
 from musicnet_tf.models import ModelSpec
+from musicnet_tf.targets import NoteTensors, sounding
 from musicnet_tf.tasks import Task
 
 
@@ -80,9 +81,14 @@ class WindowSource:
 
 
 def training(experiment: Experiment, first_epoch: int = 0) -> tf.data.Dataset:
-    """Batches `(audio, targets)` of every epoch from `first_epoch` on; each is a function of (seed, epoch)."""
+    """Batches `(audio, targets)` of every epoch from `first_epoch` on; each is a function of (seed, epoch).
+
+    Raises:
+        ConfigError, RecordError: as `open_sources`; ConfigError too where `data.polyphony` leaves no window.
+    """
     config, spec = experiment.train, experiment.model.spec()
     sources = open_sources(experiment, "train")
+    _check_polyphony(sources, experiment, spec)
 
     def epoch(number: tf.Tensor) -> tf.data.Dataset:
         windows = _mixed_windows(sources, experiment, spec, tf.stack([experiment.seed, tf.cast(number, tf.int32)]))
@@ -133,6 +139,31 @@ def open_sources(experiment: Experiment, split: Split) -> list[WindowSource]:
     return filled
 
 
+def _check_polyphony(sources: list[WindowSource], experiment: Experiment, spec: ModelSpec) -> None:
+    """Raises ConfigError where `data.polyphony` cannot be had, so that no endless stream looks for it."""
+    data = experiment.data
+    if data.polyphony is None:
+        return
+    if spec.num_frames != 1 or "frame" not in spec.heads:
+        raise ConfigError(
+            f"data.polyphony: needs a model of one frame a window, and {experiment.model.name!r} has"
+            f" {spec.num_frames} here; set model.window_frames=1, or leave data.polyphony out"
+        )
+    if data.augmentation.transposes:
+        raise ConfigError(
+            "data.polyphony: windows are chosen by the labels of what was recorded; leave out"
+            " data.augmentation.pitch_shift and jitter, or data.polyphony"
+        )
+    for source in sources:
+        seed = tf.constant([experiment.seed, 0])
+        one_pass = _windows(source, experiment, spec, seed, data.windows_per_excerpt, data.shuffle_excerpts, passes=1)
+        if not any(True for _ in one_pass.take(1)):
+            raise ConfigError(
+                f"data.polyphony: of {source.num_excerpts * data.windows_per_excerpt} windows from {source.folder} none"
+                f" has exactly {data.polyphony} pitches; choose another number, or raise data.windows_per_excerpt"
+            )
+
+
 def _mixed_windows(
     sources: list[WindowSource], experiment: Experiment, spec: ModelSpec, seed: tf.Tensor
 ) -> tf.data.Dataset:
@@ -177,8 +208,9 @@ def _windows(
     seed: tf.Tensor,
     per_excerpt: int,
     shuffle: int,
+    passes: int | None = None,
 ) -> tf.data.Dataset:
-    """Windows `(audio, targets)` of a source, without end for training, otherwise of one pass.
+    """Windows `(audio, targets)` of a source, in training of so many passes or without end, otherwise of one.
 
     The excerpt is decoded once for all its windows; their places, and the augmentation of training
     windows, follow from the seed and the excerpt's number.
@@ -192,6 +224,8 @@ def _windows(
         spare = tf.maximum(tf.size(audio, tf.int64) - spec.window_length, 0)
         if source.split == "train":
             starts = tf.random.stateless_uniform((per_excerpt,), own_seed, 0, spare + 1, tf.int64)
+            if experiment.data.polyphony is not None:
+                starts = _of_polyphony(starts, fields, spec, experiment.data.polyphony)
         else:
             starts = spare * tf.range(1, per_excerpt + 1, dtype=tf.int64) // (per_excerpt + 1)
         audio = tf.pad(audio, [[0, tf.maximum(spec.window_length - tf.size(audio), 0)]])
@@ -205,10 +239,19 @@ def _windows(
 
     excerpts = source.excerpts(shuffle, seed)
     if source.split == "train":
-        excerpts = excerpts.repeat()  # before they are numbered, so that each pass draws other windows
+        excerpts = excerpts.repeat(passes)  # before they are numbered, so that each pass draws other windows
     return excerpts.enumerate().interleave(
         draw, cycle_length=4, block_length=1, num_parallel_calls=2, deterministic=True
     )
+
+
+def _of_polyphony(starts: tf.Tensor, fields: dict[str, Any], spec: ModelSpec, wanted: int) -> tf.Tensor:
+    """Those of the starts, moved back to whole hops, whose window's one frame has exactly `wanted` pitches."""
+    notes = NoteTensors(*(fields[f"notes/{column}"] for column in ("onset", "offset", "pitch", "velocity")))
+    hops = starts // spec.clock.hop_length
+    pitches = sounding(notes, spec.clock, tf.reduce_max(hops) + 1, spec.heads["frame"])  # as one long window
+    count = tf.gather(tf.reduce_sum(pitches, axis=1), hops)
+    return tf.boolean_mask(hops, tf.equal(count, wanted)) * spec.clock.hop_length
 
 
 def _window(

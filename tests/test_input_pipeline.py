@@ -222,6 +222,66 @@ def test_augmentation_reaches_training_windows_alone(experiment):
     assert max(np.abs(gains)) <= 12.01
 
 
+def test_transposition_moves_training_windows_and_their_labels_alone(experiment, excerpts):
+    """Every window again without it, from its place: the targets are those of what was read, shifted."""
+    strength = "data.augmentation={pitch_shift: 3, jitter: 0.1}"
+    assert same(flat(input_pipeline.validation(experiment(strength))), flat(input_pipeline.validation(experiment())))
+    whole = experiment("train.steps=6", strength)
+    windows = flat(input_pipeline.training(whole))
+    assert same(flat(input_pipeline.training(whole, first_epoch=2)), windows[16:])
+    plain = flat(input_pipeline.training(experiment("train.steps=6")))
+    shifts = []
+    for (audio, x), (before, y) in zip(windows, plain, strict=True):
+        notes = np.flatnonzero(x["frame"].any(axis=0)), np.flatnonzero(y["frame"].any(axis=0))
+        if (
+            len(notes[1])
+            and notes[0][0] - notes[1][0] == notes[0][-1] - notes[1][-1]
+            and len(notes[0]) == len(notes[1])
+        ):
+            shifts.append(notes[0][0] - notes[1][0])  # it sounds as before, moved
+        assert not before.any() or not np.array_equal(audio, before)  # jitter alone changes it
+    assert len(shifts) > 8
+    assert len(set(shifts)) > 3
+    assert max(np.abs(shifts)) <= 3
+
+
+@pytest.fixture
+def one_frame(tiny_records):
+    """Experiments on a network of one frame a window."""
+
+    def make(**data):
+        sets = {"folder": tiny_records.parent, "train": [{"records": "tiny"}], "windows_per_excerpt": 40}
+        return config.Experiment(
+            name="one",
+            task={"name": "notes"},
+            model={"name": "mlp", "sample_rate": RATE, "hidden": 4},
+            data={**sets, "shuffle_windows": 8, **data},
+            train={"steps": 4, "steps_per_epoch": 2, "batch_size": 10},
+        )
+
+    return make
+
+
+@pytest.mark.parametrize("wanted", [0, 1, 2])
+def test_windows_of_one_polyphony(one_frame, wanted):
+    chosen = one_frame(polyphony=wanted)
+    windows = flat(input_pipeline.training(chosen))
+    assert [targets["frame"].sum() for _, targets in windows] == [wanted] * 40
+    assert len({audio.tobytes() for audio, _ in windows if audio.any()}) > (10 if wanted else 0)
+    assert same(flat(input_pipeline.training(chosen)), windows)
+    counts = {targets["frame"].sum() for _, targets in flat(input_pipeline.validation(chosen))}
+    assert len(counts) > 1  # which is left whole
+
+
+def test_a_polyphony_that_cannot_be_had_is_refused(experiment, one_frame):
+    with pytest.raises(ConfigError, match=r"data.polyphony: needs a model of one frame.*'harmonic_cnn' has 50"):
+        input_pipeline.training(experiment("data.polyphony=1"))
+    with pytest.raises(ConfigError, match=r"data.polyphony: .* leave out data.augmentation.pitch_shift and jitter"):
+        input_pipeline.training(one_frame(polyphony=1, augmentation={"jitter": 0.1}))
+    with pytest.raises(ConfigError, match=r"of \d+ windows from .*tiny none has exactly 99 pitches; choose another"):
+        input_pipeline.training(one_frame(polyphony=99))
+
+
 def test_another_sample_rate_is_refused(experiment):
     with pytest.raises(ConfigError, match=r"tiny: records at 16000 Hz, and the model takes 22050 Hz; build them with"):
         input_pipeline.training(experiment("model.sample_rate=22050"))
