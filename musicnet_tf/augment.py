@@ -84,7 +84,7 @@ def transposed(
 
 
 def resample(audio: tf.Tensor, start: tf.Tensor, scale: tf.Tensor, length: int) -> tf.Tensor:
-    """Audio read at the positions `start + scale * k` of its samples, `k < length`; silence beyond its end.
+    """Audio read at the positions `start + scale * k` of its samples, `k < length`; silence lies before and after it.
 
     The cubic through the four samples nearby (Lagrange). It takes 0.07 dB of a tone at 6 kHz in 44.1 kHz,
     and adds what is 41 dB below it; at 16 kHz those are 0.2 dB and 31 dB for a tone at 3 kHz. There is no
@@ -96,16 +96,17 @@ def resample(audio: tf.Tensor, start: tf.Tensor, scale: tf.Tensor, length: int) 
         scale: float64 scalar.
     """
     position = scale * tf.cast(tf.range(length), tf.float64)
-    whole = tf.floor(position)
-    t = tf.cast(position - whole, tf.float32)
-    last = tf.size(audio) - 1
-    index = tf.cast(start, tf.int32) + tf.cast(whole, tf.int32)
-    a, b, c, d = (tf.gather(audio, tf.clip_by_value(index + i, 0, last)) for i in (-1, 0, 1, 2))
+    whole = tf.cast(position, tf.int32)
+    t = tf.cast(position - tf.cast(whole, tf.float64), tf.float32)
+    first = tf.cast(start, tf.int32) - 1
+    stop = first + whole[-1] + 4
+    outside = [[tf.maximum(-first, 0), tf.maximum(stop - tf.size(audio), 0)]]
+    near = tf.pad(audio[tf.maximum(first, 0) : stop], outside)
+    fours = tf.stack([near[:-3], near[1:-2], near[2:-1], near[3:]], axis=1)  # rows are gathered faster than samples
+    a, b, c, d = tf.unstack(tf.gather(fours, whole), axis=1)
     cubic = (d - a) / 6.0 + (b - c) / 2.0
     slope = c - a / 3.0 - b / 2.0 - d / 6.0
-    values = b + t * (slope + t * ((a + c) / 2.0 - b + t * cubic))
-    inside = tf.cast(start, tf.float64) + position <= tf.cast(last, tf.float64)
-    return tf.ensure_shape(tf.where(inside, values, 0.0), (length,))
+    return tf.ensure_shape(b + t * (slope + t * ((a + c) / 2.0 - b + t * cubic)), (length,))
 
 
 def _draw_transposition(settings: Augmentation, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
