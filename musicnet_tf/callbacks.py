@@ -1,4 +1,4 @@
-"""What happens after each epoch of a training: the journal, the best weights, early stopping, a picture."""
+"""What happens after each epoch of a training: the journal, the weights to keep, early stopping, a picture."""
 
 from __future__ import annotations
 
@@ -54,8 +54,9 @@ class Progress:
 
 
 def validation_loss(row: Row) -> float:
-    """Of an epoch; infinite where it was no number, so that it is never the best."""
-    return row["val_loss"] if math.isfinite(row["val_loss"]) else math.inf
+    """Of an epoch; infinite where there is none or it was no number, so that it is never the best."""
+    loss = row.get("val_loss", math.inf)
+    return loss if math.isfinite(loss) else math.inf
 
 
 def is_stale(history: Sequence[Row], patience: int) -> bool:
@@ -95,23 +96,32 @@ class Journal(keras.callbacks.Callback):
                 old.unlink()
 
 
-class KeepBest(keras.callbacks.Callback):
-    """Keeps the weights with the least validation loss, and the manifest that belongs to them."""
+class KeepWeights(keras.callbacks.Callback):
+    """Keeps the weights that `train.keep` asks for, and the manifest that belongs to them."""
 
     def __init__(self, run: Path, network: keras.Model, experiment: Experiment, history: Sequence[Row]) -> None:
         super().__init__()
         self._run = run
         self._network = network
         self._experiment = experiment
-        self._best = min(map(validation_loss, history), default=math.inf)
+        self._least = min(map(validation_loss, history), default=math.inf)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        if not logs or validation_loss(logs) >= self._best:
+        if not logs or not self._are_wanted(logs):
             return
-        self._best = validation_loss(logs)
         runs.save_weights(self._network, self._run / runs.WEIGHTS)
         measured = {k.removeprefix("val_"): round(float(v), 6) for k, v in logs.items() if k.startswith("val_")}
-        runs.describe(self._experiment, self._network, {TRAINING_SCORES: measured}).write(self._run)
+        scores = {TRAINING_SCORES: measured} if measured else {}
+        runs.describe(self._experiment, self._network, scores).write(self._run)
+
+    def _are_wanted(self, logs: dict[str, Any]) -> bool:
+        if self._experiment.train.keep == "last":
+            return math.isfinite(logs["loss"])
+        loss = validation_loss(logs)
+        if loss >= self._least:
+            return False
+        self._least = loss
+        return True
 
 
 class EarlyStopping(keras.callbacks.Callback):

@@ -123,42 +123,104 @@ class LogFrequencySpectrogram(keras.layers.Layer):
         return {**config, **{name: getattr(self, name) for name in names}}
 
 
-class UnitPower(keras.layers.Layer):
-    """Each window `(batch, samples)` scaled to a root mean square of 1; silence stays silence."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**{**kwargs, "dtype": "float32"})
-
-    def call(self, audio: Any) -> Any:
-        """`(batch, samples)` → `(batch, samples)`."""
-        return audio / ops.sqrt(ops.mean(ops.square(audio), axis=-1, keepdims=True) + 1e-8)
-
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        return input_shape
-
-
 class MagnitudeSpectrum(keras.layers.Layer):
-    """|DFT|² of one whole window, as in the MusicNet paper's linear models (its sections 4.2 and 5).
+    """A spectrum of each whole window, as in the MusicNet paper's linear models (its sections 4.2, 4.3 and 5).
 
-    An `n`-point spectrum reads `2n` samples, input `(batch, 2n)`, output `(batch, n)`: the Nyquist bin,
-    which no note reaches, is dropped so that there are `n`. No taper by default, as in the paper.
+    An `n`-point spectrum reads `2n` samples, input `(…, 2n)`, output `(…, n)`: the Nyquist bin, which no note
+    reaches, is dropped so that there are `n`. No taper by default, as in the paper.
+
+    Args:
+        taper: `rect` or `hann`.
+        spectrum: `power`, |DFT|²; `log_power`, log10(1e-6 + |DFT|²); or `relugram`, |cosᵀx| + |sinᵀx|, which a
+            two-layer network of four ReLUs a bin computes, as |a| = relu(a) + relu(-a).
     """
 
-    def __init__(self, window: str = "rect", log: bool = False, **kwargs: Any) -> None:
+    def __init__(self, taper: str = "rect", spectrum: str = "power", **kwargs: Any) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"})
-        self.window = window
-        self.log = log
+        self.taper = taper
+        self.spectrum = spectrum
 
-    def call(self, audio: Any) -> Any:
-        """`(batch, 2n)` → `(batch, n)`."""
-        length = audio.shape[1]
-        taper = np.hanning(length + 1)[:-1] if self.window == "hann" else np.ones(length)
-        real, imaginary = ops.rfft(audio * ops.convert_to_tensor(taper / np.sqrt(length), "float32"))
-        power = (ops.square(real) + ops.square(imaginary))[:, : length // 2]
-        return ops.log10(1e-6 + power) if self.log else power
+    def call(self, windows: Any) -> Any:
+        """`(…, 2n)` → `(…, n)`."""
+        length = windows.shape[-1]
+        taper = np.hanning(length + 1)[:-1] if self.taper == "hann" else np.ones(length)
+        parts = ops.rfft(windows * ops.convert_to_tensor(taper / np.sqrt(length), "float32"))
+        real, imaginary = (part[..., : length // 2] for part in parts)
+        if self.spectrum == "relugram":
+            return ops.abs(real) + ops.abs(imaginary)
+        power = ops.square(real) + ops.square(imaginary)
+        return ops.log10(1e-6 + power) if self.spectrum == "log_power" else power
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        return (input_shape[0], input_shape[1] // 2)  # type: ignore[operator]
+        return (*input_shape[:-1], input_shape[-1] // 2)  # type: ignore[operator]
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "window": self.window, "log": self.log}
+        return {**super().get_config(), "taper": self.taper, "spectrum": self.spectrum}
+
+
+def sinusoid_bank(sample_rate: int, window_length: int, num_filters: int, fmin: float, fmax: float) -> np.ndarray:
+    """Windowed cosines, then sines, at geometrically spaced frequencies, float32 `(window_length, 2 num_filters)`.
+
+    Filter `i` is at `fmin * (fmax / fmin) ** (i / num_filters)` under a Hann window, scaled so that a sinusoid at
+    its frequency has the squared sum of both parts equal to its power.
+    """
+    frequencies = fmin * (fmax / fmin) ** (np.arange(num_filters) / num_filters)
+    phase = 2 * np.pi * np.arange(window_length)[:, None] * frequencies / sample_rate
+    taper = np.hanning(window_length + 1)[:-1, None]
+    bank = np.concatenate([np.cos(phase), np.sin(phase)], axis=1) * taper
+    return (bank * np.sqrt(2) / taper.sum()).astype(np.float32)
+
+
+class LogFilterbank(keras.layers.Layer):
+    """Log-power of a fixed bank of windowed sinusoids on a log-frequency axis (Thickstun et al. 2018).
+
+    Input `(batch, samples)`, output `(batch, frames, num_filters)`, frame `k` reading the `window_length` samples
+    from sample `k * stride` on. The level is in decades above `floor_db`, at least 0, as 1 + power / floor under
+    the logarithm is what the authors' log(power + ε) is but for a constant.
+    """
+
+    def __init__(
+        self,
+        sample_rate: int,
+        window_length: int,
+        stride: int,
+        num_filters: int,
+        fmin: float,
+        fmax: float,
+        floor_db: float = -80.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**{**kwargs, "dtype": "float32"})
+        if window_length % stride:
+            raise ConfigError(f"window_length {window_length} is no multiple of stride {stride}")
+        if fmax > sample_rate / 2:
+            raise ConfigError(f"fmax {fmax:g} Hz is above the Nyquist frequency {sample_rate / 2:g} Hz")
+        self._config = {
+            "sample_rate": sample_rate,
+            "window_length": window_length,
+            "stride": stride,
+            "num_filters": num_filters,
+            "fmin": fmin,
+            "fmax": fmax,
+            "floor_db": floor_db,
+        }
+        self.stride = stride
+        self.num_filters = num_filters
+        self.window_length = window_length
+        bank = sinusoid_bank(sample_rate, window_length, num_filters, fmin, fmax)
+        self._taps = bank.reshape(window_length // stride, stride, 2 * num_filters)
+
+    def call(self, audio: Any) -> Any:
+        """`(batch, samples)` → `(batch, frames, num_filters)`."""
+        num_blocks = audio.shape[1] // self.stride
+        blocks = ops.reshape(audio[:, : num_blocks * self.stride], (-1, num_blocks, self.stride))
+        parts = ops.square(ops.conv(blocks, ops.convert_to_tensor(self._taps), padding="valid"))
+        power = parts[..., : self.num_filters] + parts[..., self.num_filters :]
+        return ops.log10(1.0 + power / 10.0 ** (self._config["floor_db"] / 10))
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        frames = (input_shape[1] - self.window_length) // self.stride + 1  # type: ignore[operator]
+        return (input_shape[0], frames, self.num_filters)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), **self._config}

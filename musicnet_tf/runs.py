@@ -15,7 +15,7 @@ from musicnet_tf.errors import ModelError, OutputError
 from musicnet_tf.manifest import Manifest
 
 WEIGHTS = "model.weights.h5"
-"""The best weights so far by validation loss, without the optimiser's state."""
+"""The weights that `train.keep` asks for, without the optimiser's state."""
 
 
 def describe(experiment: Experiment, network: keras.Model, scores: dict[str, dict[str, float]]) -> Manifest:
@@ -43,7 +43,7 @@ def describe(experiment: Experiment, network: keras.Model, scores: dict[str, dic
 
 
 def load(run: str | Path) -> tuple[Manifest, Experiment, keras.Model]:
-    """The manifest, the experiment and the network, with its best weights, of a run or shipped model.
+    """The manifest, the experiment and the network, with the weights that were kept, of a run or shipped model.
 
     Raises:
         ModelError: where weights are missing or do not fit.

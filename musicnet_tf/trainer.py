@@ -21,7 +21,7 @@ from musicnet_tf.errors import ConfigError, ModelError, RecordError
 def train(experiment: Experiment, run: str | Path, devices: Sequence[str] | None = None) -> list[Row]:
     """Trains an experiment in a run folder, or goes on with what is there.
 
-    Leaves `config.yaml`, `model.weights.h5` (the best by validation loss) with `manifest.json`,
+    Leaves `config.yaml`, `model.weights.h5` (those that `train.keep` asks for) with `manifest.json`,
     `history.json`, `checkpoints/` and `tensorboard/`. Epochs are functions of (seed, epoch), so that a run
     that was killed and resumed has the curve of one that was not.
 
@@ -59,25 +59,27 @@ def _fit(experiment: Experiment, run: Path, progress: Progress, strategy: Any) -
         if progress.checkpoint:
             model.optimizer.build(model.trainable_variables)
             model.load_weights(progress.checkpoint)
-    validation = input_pipeline.validation(experiment)
-    first = next(iter(validation))
+    validation = _validation(experiment)
     journal = callbacks.Journal(run, progress)
+    observers = [
+        keras.callbacks.TerminateOnNaN(),
+        callbacks.KeepWeights(run, network, experiment, progress.history),
+        journal,
+        callbacks.EarlyStopping(journal, settings.patience),
+        # By epoch: any other frequency drops the scalars of epochs that end between its steps.
+        keras.callbacks.TensorBoard(str(run / "tensorboard"), write_graph=False, update_freq="epoch"),
+    ]
+    if validation is not None:
+        first = next(iter(validation))
+        observers.append(callbacks.Picture(run / "tensorboard/pictures", network, experiment, first))
     with _naming_records(experiment):
         model.fit(
             input_pipeline.training(experiment, progress.epoch),
-            validation_data=validation.cache(),
+            validation_data=validation,
             initial_epoch=progress.epoch,
             epochs=settings.epochs,
             steps_per_epoch=settings.steps_per_epoch,
-            callbacks=[
-                keras.callbacks.TerminateOnNaN(),
-                callbacks.KeepBest(run, network, experiment, progress.history),
-                journal,
-                callbacks.EarlyStopping(journal, settings.patience),
-                # By epoch: any other frequency drops the scalars of epochs that end between its steps.
-                keras.callbacks.TensorBoard(str(run / "tensorboard"), write_graph=False, update_freq="epoch"),
-                callbacks.Picture(run / "tensorboard/pictures", network, experiment, first),
-            ],
+            callbacks=observers,
             verbose=1 if sys.stderr.isatty() else 2,
         )
     if journal.diverged:
@@ -124,9 +126,16 @@ def optimizer(experiment: Experiment) -> keras.optimizers.Optimizer:
     return keras.optimizers.Adam(rate, global_clipnorm=clip)
 
 
-def best(history: Sequence[Row]) -> Row:
+def kept(history: Sequence[Row], experiment: Experiment) -> Row:
     """The epoch whose weights were kept."""
-    return min(history, key=callbacks.validation_loss)
+    return history[-1] if experiment.train.keep == "last" else min(history, key=callbacks.validation_loss)
+
+
+def _validation(experiment: Experiment) -> tf.data.Dataset | None:
+    """Validation batches, held in memory; None where the last weights are kept and no records named to watch."""
+    if experiment.train.keep == "last" and not experiment.data.validation:
+        return None
+    return input_pipeline.validation(experiment).cache()
 
 
 def _claim(run: Path, experiment: Experiment) -> None:

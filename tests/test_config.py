@@ -15,7 +15,7 @@ from musicnet_tf.models import HeadSpec
 from musicnet_tf.models.mlp import Mlp
 from musicnet_tf.tasks.notes import Notes
 
-CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+CONFIGS = sorted([*(ROOT / "configs").glob("*.yaml"), *(ROOT / "configs/paper").glob("*.yaml")])
 TINY = ROOT / "configs/tiny.yaml"
 
 
@@ -150,3 +150,8 @@ def test_a_config_is_frozen():
     tiny = config.load(TINY)
     with pytest.raises(pydantic.ValidationError, match="frozen"):
         tiny.train.steps = 3
+
+
+def test_patience_without_a_validation_loss_to_watch_is_refused():
+    with pytest.raises(ConfigError, match="patience watches the validation loss"):
+        config.load(TINY, ["train.keep=last", "train.patience=3"])

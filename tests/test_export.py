@@ -48,7 +48,7 @@ def test_activations_are_the_sigmoid_of_the_networks_logits(tiny_run, from_expor
 
 
 def test_a_model_of_one_frame_trained_on_squares_serves_clipped_estimates(make_run, tmp_path):
-    run = make_run(tmp_path / "mlp", "notes_mlp_500_musicnet", "model.hidden=4")
+    run = make_run(tmp_path / "mlp", "paper/mlp_500", "model.hidden=4", "model.window_frames=1")
     windows = np.random.default_rng(0).standard_normal((5, 2048)).astype(np.float32)
     _, _, network = runs.load(run)
     estimates = np.asarray(network(windows)["frame"])
@@ -125,10 +125,11 @@ def test_windows_of_one_length_or_all_margin_are_refused(make_run, tiny_run, tmp
     margin = Manifest.read(tiny_run).geometry.margin
     with pytest.raises(ConfigError, match=f"take at least {2 * margin + 1}"):
         export.export(tiny_run, tmp_path, window_frames=2 * margin)
-    fixed = make_run(tmp_path / "mlp", "notes_mlp_500_musicnet", "model.hidden=4")
-    with pytest.raises(ConfigError, match="'mlp' of notes_mlp_500_musicnet has no field window_frames"):
-        export.export(fixed, tmp_path / "out", window_frames=100)
-    assert not (tmp_path / "out").exists()
+    assert not list(tmp_path.iterdir())
+    manifest, _, network = runs.load(tiny_run)
+    fixed = manifest.model_copy(update={"experiment": {"model": {"name": "of_one_length"}}})
+    with pytest.raises(ConfigError, match=f"'of_one_length' of {manifest.name} has no field window_frames"):
+        export.with_window_frames(fixed, network, 100)
 
 
 def test_versions_count_up_and_are_never_replaced(tiny_run, tiny_export, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from musicnet_tf import frontends
 from musicnet_tf.errors import ConfigError
-from musicnet_tf.frontends import LogFrequencySpectrogram, MagnitudeSpectrum, UnitPower
+from musicnet_tf.frontends import LogFilterbank, LogFrequencySpectrogram, MagnitudeSpectrum
 
 RATE = 16000
 HOP = 320
@@ -100,26 +100,62 @@ def test_filters_above_nyquist_are_refused():
         semitones(sample_rate=8000)
 
 
-@pytest.mark.parametrize(("window", "log"), [("rect", False), ("hann", True)])
-def test_magnitude_spectrum_is_numpys(window, log):
+@pytest.mark.parametrize(("taper", "spectrum"), [("rect", "power"), ("hann", "log_power")])
+def test_magnitude_spectrum_is_numpys(taper, spectrum):
     audio = noise(3, 1024)
-    taper = np.hanning(1025)[:-1] if window == "hann" else 1.0
-    power = np.abs(np.fft.rfft(audio * taper))[:, :512] ** 2 / 1024
-    expected = np.log10(1e-6 + power) if log else power
-    output = np.asarray(MagnitudeSpectrum(window, log)(audio))
+    window = np.hanning(1025)[:-1] if taper == "hann" else 1.0
+    power = np.abs(np.fft.rfft(audio * window))[:, :512] ** 2 / 1024
+    expected = np.log10(1e-6 + power) if spectrum == "log_power" else power
+    output = np.asarray(MagnitudeSpectrum(taper, spectrum)(audio))
     assert output.shape == (3, 512)
     np.testing.assert_allclose(output, expected, rtol=1e-3, atol=1e-5)
 
 
-def test_unit_power():
-    loud, soft, silent = np.asarray(UnitPower()(np.stack([tone(440), tone(440, amplitude=0.01), np.zeros(16000)])))
-    assert np.sqrt(np.mean(loud**2)) == pytest.approx(1, abs=1e-4)
-    assert np.sqrt(np.mean(soft**2)) == pytest.approx(1, abs=1e-3)
-    assert not silent.any()
+def test_the_relugram_is_a_network_of_four_relus_a_bin():
+    audio = noise(3, 256).astype(np.float64)
+    phase = 2 * np.pi * np.outer(np.arange(256), np.arange(128)) / 256
+    expected = sum(
+        np.maximum(0, sign * audio @ wave / 16) for sign in (1, -1) for wave in (np.cos(phase), np.sin(phase))
+    )
+    output = np.asarray(MagnitudeSpectrum(spectrum="relugram")(audio.astype(np.float32)))
+    np.testing.assert_allclose(output, expected, atol=1e-5)
+
+
+BANK = LogFilterbank(44100, 4096, 512, 512, 50.0, 6000.0)
+
+
+def test_the_filterbank_hears_a_sinusoid_at_its_filter():
+    frequencies = 50.0 * 120.0 ** (np.arange(512) / 512)
+    n = np.arange(4096 + 512)
+    for i in (100, 300, 500):
+        output = np.asarray(BANK(np.sin(2 * np.pi * frequencies[i] * n / 44100)[None].astype(np.float32)))
+        assert output.shape == (1, 2, 512)
+        assert (np.abs(output.argmax(axis=-1) - i) <= 1).all()
+        np.testing.assert_allclose(output[0, :, i], np.log10(1 + 0.5e8), atol=0.01)  # power 1/2, floor -80 dB
+    assert not np.asarray(BANK(np.zeros((1, 4096), np.float32))).any()
+
+
+def test_the_filterbank_is_the_sum_written_out():
+    audio = noise(1, 4096 + 1024)
+    n, f = np.arange(4096), 50.0 * 120.0 ** (200 / 512)
+    taper = 1 - np.cos(2 * np.pi * n / 4096)  # the authors' mask
+    parts = [audio[0, 1024:].astype(float) @ (taper * wave(2 * np.pi * f * n / 44100)) for wave in (np.sin, np.cos)]
+    expected = np.log10(1 + 2 * (parts[0] ** 2 + parts[1] ** 2) / 4096**2 / 1e-8)
+    assert np.asarray(BANK(audio))[0, 2, 200] == pytest.approx(expected, abs=1e-3)
 
 
 @pytest.mark.parametrize(
-    "layer", [semitones(floor_db=-70.0), MagnitudeSpectrum("hann", True), UnitPower()], ids=lambda x: type(x).__name__
+    ("fields", "told"), [({"stride": 500}, "no multiple of stride 500"), ({"fmax": 3e4}, "above the Nyquist frequency")]
+)
+def test_a_filterbank_that_does_not_fit_is_refused(fields, told):
+    with pytest.raises(ConfigError, match=told):
+        LogFilterbank(**{**BANK.get_config(), **fields})
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [semitones(floor_db=-70.0), MagnitudeSpectrum("hann", "log_power"), LogFilterbank(16000, 512, 256, 64, 100, 4000)],
+    ids=lambda x: type(x).__name__,
 )
 def test_a_config_makes_the_same_layer_again(layer):
     again = type(layer).from_config(layer.get_config())

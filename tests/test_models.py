@@ -16,13 +16,23 @@ from musicnet_tf.models import HeadSpec, ModelSpec
 from musicnet_tf.models.harmonic_cnn import HarmonicShift
 from musicnet_tf.registry import MODELS
 
-CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+CONFIGS = sorted([*(ROOT / "configs").glob("*.yaml"), *(ROOT / "configs/paper").glob("*.yaml")])
 
 # Every family once, as small as it goes.
 SMALL = {
     "harmonic_cnn": {"channels": 8, "window_frames": 40, "dilations": (1, 2)},
     "linear_spectrogram": {"points": 512},
     "mlp": {"hidden": 20, "window": 512},
+    "waveform_cnn": {"hidden": 20, "window": 512, "receptive_field": 320, "stride": 64},
+    "filterbank_mlp": {"hidden": 20, "window": 2048, "filter_length": 1024, "num_filters": 64},
+    "translation_invariant": {
+        "window": 2048,
+        "filter_length": 1024,
+        "num_filters": 64,
+        "width": 16,
+        "layer_2": 6,
+        "layer_3": 10,
+    },
 }
 
 COUNTS = [
@@ -31,11 +41,17 @@ COUNTS = [
     ("linear_spectrogram", {"points": 1024}, 131_072),
     ("linear_spectrogram", {"points": 4096}, 524_288),
     ("linear_spectrogram", {"points": 8192}, 1_048_576),
-    ("linear_spectrogram", {"points": 1024, "window": "hann", "log": True}, 131_072),
+    ("linear_spectrogram", {"points": 1024, "taper": "hann", "spectrum": "log_power"}, 131_072),
+    ("linear_spectrogram", {"points": 1024, "spectrum": "relugram"}, 131_072),
     ("mlp", {"hidden": 500, "window": 2048}, 1_088_000),
     ("mlp", {"hidden": 2500, "window": 2048}, 5_440_000),
     ("mlp", {"hidden": 500, "window": 16384}, 8_256_000),
     ("mlp", {"hidden": 500, "window": 2048, "normalize": False}, 1_088_000),
+    ("waveform_cnn", {"window": 2048, "receptive_field": 1998, "stride": 5, "pooling": "mean"}, 1_063_000),
+    ("waveform_cnn", {}, 11_328_000),
+    ("filterbank_mlp", {}, 6_619_136),
+    ("filterbank_mlp", {"hidden": 0}, 1_638_400),
+    ("translation_invariant", {}, 7_159_808),
 ]
 
 
@@ -51,8 +67,18 @@ def trainable(network):
     return sum(int(np.prod(v.shape)) for v in network.trainable_variables)
 
 
+def awake(network):
+    """The network, with values where layers begin at zero, as linear layers on top do."""
+    rng = np.random.default_rng(0)
+    for variable in network.trainable_variables:
+        if not np.any(variable):
+            variable.assign(rng.normal(0, 0.1, variable.shape))
+    return network
+
+
 def assert_shaped(model, network):
     spec = model.spec()
+    awake(network)
     outputs = network(noise(2, spec.window_length), training=False)
     assert set(outputs) == set(spec.heads)
     for head, value in outputs.items():
@@ -68,7 +94,7 @@ def assert_shaped(model, network):
 def built(name):
     keras.utils.set_random_seed(1)
     model = make(name, **SMALL.get(name, {}))
-    return model, model.build()
+    return model, awake(model.build())
 
 
 def frames_of(name):
@@ -245,9 +271,10 @@ def test_logits_are_float32_under_a_mixed_policy():
         ("harmonic_cnn", {"hop_length": 0}, "hop_length"),
         ("harmonic_cnn", {"window_lengths": []}, "window_lengths"),
         ("harmonic_cnn", {"dilations": [1, 0]}, "dilations.1"),
-        ("linear_spectrogram", {"window": "hamming"}, "window"),
+        ("linear_spectrogram", {"taper": "hamming"}, "taper"),
         ("linear_spectrogram", {"points": 0}, "points"),
         ("mlp", {"hop_length": -1}, "hop_length"),
+        ("mlp", {"dropout": 1.0}, "dropout"),
     ],
 )
 def test_impossible_geometry_is_refused(name, fields, key):

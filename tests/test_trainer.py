@@ -151,7 +151,7 @@ def test_a_diverged_loss_is_told_and_keeps_the_best_weights(tiny, tmp_path):
     network = experiment.model.build()
     model = trainer.compiled(network, experiment)
     journal = callbacks.Journal(tmp_path, callbacks.Progress.of(tmp_path))
-    keep = callbacks.KeepBest(tmp_path, network, experiment, before)
+    keep = callbacks.KeepWeights(tmp_path, network, experiment, before)
     for callback in (keep, journal):
         callback.set_model(model)
         callback.on_epoch_end(2, {"loss": float("nan"), "val_loss": float("nan")})
@@ -232,3 +232,22 @@ def test_two_replicas_equal_one_and_no_trap_is_open(model, tiny_records):
     # Unsynchronised batch statistics would differ between replicas, and the export with them.
     assert two["largest_spread_between_replicas"] == 0.0
     assert two["steps_per_execution"] == 1 and two["jit_compile"] is False
+
+
+def test_the_last_weights_need_no_validation(tiny, tmp_path, tiny_records):
+    experiment = tiny("train.steps=6", "train.steps_per_epoch=3", "train.keep=last")
+    rows = trainer.train(experiment, tmp_path)
+    assert len(rows) == 2 and not any(name.startswith("val_") for row in rows for name in row)
+    assert trainer.kept(rows, experiment) == rows[-1]
+    _, _, network = runs.load(tmp_path)
+    model = trainer.compiled(experiment.model.build(), experiment)
+    model.optimizer.build(model.trainable_variables)
+    model.load_weights(callbacks.Progress.of(tmp_path).checkpoint)
+    for kept, last in zip(network.trainable_variables, model.trainable_variables, strict=True):
+        np.testing.assert_array_equal(kept, last)
+
+
+def test_validation_that_is_named_is_watched_though_the_last_weights_are_kept(tiny, tmp_path, tiny_records):
+    watched = f"data.validation=[{{records: {tiny_records.name}}}]"
+    rows = trainer.train(tiny("train.steps=2", "train.steps_per_epoch=2", "train.keep=last", watched), tmp_path)
+    assert np.isfinite(rows[-1]["val_loss"])

@@ -30,6 +30,8 @@ def _make_run(folder: Path, config_file: str = "tiny", *overrides: str) -> Path:
     for variable in network.variables:
         if {"moving_mean", "moving_variance", "beta"} & set(variable.path.split("/")):
             variable.assign(variable.numpy() + rng.uniform(0.1, 0.5, variable.shape))
+        elif variable.name == "kernel" and not np.any(variable):  # as linear layers on top begin
+            variable.assign(rng.normal(0.0, 0.5, variable.shape))
     folder.mkdir(parents=True)
     network.save_weights(folder / runs.WEIGHTS)
     experiment.write(folder)

@@ -38,7 +38,8 @@ def main(argv: list[str]) -> int:
     experiment = config.load(_CONFIG.value, overrides)
     run = Path(_RUN_DIR.value or Path("runs") / experiment.name).expanduser()
     history = trainer.train(experiment, run)
-    best = trainer.best(history)
-    figures = "  ".join(f"{name} {value:.4f}" for name, value in best.items() if name.startswith("val_"))
-    print(f"{run}: {len(history)} epochs; best {figures}")
+    kept = trainer.kept(history, experiment)
+    validated = {name: value for name, value in kept.items() if name.startswith("val_")} or {"loss": kept["loss"]}
+    figures = "  ".join(f"{name} {value:.4f}" for name, value in validated.items())
+    print(f"{run}: {len(history)} epochs; {experiment.train.keep} {figures}")
     return 0

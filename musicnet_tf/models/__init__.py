@@ -49,10 +49,12 @@ class ModelSpec:
         return cls(**{**fields, "clock": FrameClock(**fields["clock"]), "heads": heads})
 
 
-def midpoint_spec(sample_rate: int, window_length: int, hop_length: int, heads: dict[str, HeadSpec]) -> ModelSpec:
-    """The geometry of the paper's models: one frame a window, labelled at its midpoint."""
+def midpoint_spec(
+    sample_rate: int, window_length: int, hop_length: int, heads: dict[str, HeadSpec], window_frames: int = 1
+) -> ModelSpec:
+    """The geometry of the paper's models: windows labelled at their midpoints, `window_frames` of them a stretch."""
     clock = FrameClock(sample_rate, hop_length, origin=window_length // 2)
-    return ModelSpec(clock, window_length, num_frames=1, margin=0, heads=heads)
+    return ModelSpec(clock, window_length + (window_frames - 1) * hop_length, window_frames, margin=0, heads=heads)
 
 
 class Model(Entry, abc.ABC):

@@ -6,7 +6,7 @@ import keras
 import pydantic
 from keras import layers
 
-from musicnet_tf.frontends import UnitPower
+from musicnet_tf.layers import RootMeanSquare, SlidingDense
 from musicnet_tf.models import HeadSpec, Model, ModelSpec, midpoint_spec
 from musicnet_tf.registry import MODELS
 
@@ -22,9 +22,11 @@ class Mlp(Model):
         sample_rate: of the waveform that it takes.
         window: samples that it sees.
         hidden: nodes of the hidden layer.
-        hop_length: samples between frames when a recording is transcribed; the paper's test points.
-        normalize: brings each window to unit power first, as the authors' later code does; the paper does
-            not tell.
+        hop_length: samples from one window to the next; the paper's test points.
+        window_frames: windows that one stretch of audio holds.
+        normalize: brings each window to unit power, as the authors' later code does; the paper does not tell.
+        l2: weight of the squared norm of the hidden layer's matrix in the loss.
+        dropout: share of hidden nodes that is left out in training.
     """
 
     source = "Thickstun et al. 2017, Table 3"
@@ -33,14 +35,24 @@ class Mlp(Model):
     window: int = pydantic.Field(default=2048, gt=0)
     hidden: int = pydantic.Field(default=500, gt=0)
     hop_length: int = pydantic.Field(default=512, gt=0)
+    window_frames: int = pydantic.Field(default=1, gt=0)
     normalize: bool = True
+    l2: float = pydantic.Field(default=0.0, ge=0)
+    dropout: float = pydantic.Field(default=0.0, ge=0, lt=1)
 
     def spec(self) -> ModelSpec:
-        return midpoint_spec(self.sample_rate, self.window, self.hop_length, {"frame": HeadSpec(128)})
+        return midpoint_spec(
+            self.sample_rate, self.window, self.hop_length, {"frame": HeadSpec(128)}, self.window_frames
+        )
 
     def build(self) -> keras.Model:
-        audio = keras.Input((self.window,), dtype="float32", name="audio")
-        x = UnitPower()(audio) if self.normalize else audio
-        x = layers.Dense(self.hidden, activation="relu", use_bias=False, name="filters")(x)
-        x = layers.Dense(128, use_bias=False, dtype="float32")(x)
-        return keras.Model(audio, {"frame": layers.Reshape((1, 128), dtype="float32", name="frame")(x)}, name=self.name)
+        audio = keras.Input((self.spec().window_length,), dtype="float32", name="audio")
+        regularizer = keras.regularizers.L2(self.l2) if self.l2 else None
+        x = SlidingDense(self.hidden, self.window, self.hop_length, kernel_regularizer=regularizer, name="filters")(
+            audio
+        )
+        x = layers.Dropout(self.dropout)(layers.ReLU()(x))
+        x = layers.Dense(128, use_bias=False, kernel_initializer="zeros", dtype="float32", name="notes")(x)
+        if self.normalize:
+            x = x / RootMeanSquare(self.window, self.hop_length)(audio)
+        return keras.Model(audio, {"frame": layers.Identity(dtype="float32", name="frame")(x)}, name=self.name)

@@ -160,7 +160,9 @@ def of_training(
     interpolation: Interpolation,
     size: int = protocol.SUBSET_POINTS,
 ) -> Points:
-    """Up to `size` points of each excerpt, 512 samples apart or multiples of it, whose windows lie wholly inside.
+    """Up to `size` points of each excerpt, side by side from a place that is drawn, whose windows lie wholly inside.
+
+    No more of an excerpt is heard than holds them.
 
     Raises:
         RecordError: where no excerpt is as long as a window.
@@ -170,15 +172,26 @@ def of_training(
         inside = _inside(len(excerpt.audio), network.spec)
         if not len(inside):
             continue
-        chosen = inside[protocol.sample(len(inside), size, (seed, i))]
-        heard = windowing.posteriorgram(excerpt.audio, network.spec, network)["frame"]
-        clock, first_pitch = windowing.recording_clock(network.spec), network.spec.heads["frame"].first_pitch
-        estimates = protocol.read(heard, clock, _GRID.frame_to_time(chosen), first_pitch, interpolation)
+        [first] = protocol.sample(max(1, len(inside) - size + 1), 1, (seed, i))
+        chosen = inside[first : first + size]
+        estimates = _hear(network, excerpt.audio, _GRID.frame_to_time(chosen), interpolation)
         roll = frames.piano_roll(excerpt.notes, _GRID, int(chosen[-1]) + 1)
         parts.append(Points(roll[chosen], estimates))
     if not parts:
         raise RecordError("no training excerpt is as long as a window of the model; build records of longer excerpts")
     return Points.concatenate(parts)
+
+
+def _hear(network: RawNetwork, audio: np.ndarray, times: np.ndarray, interpolation: Interpolation) -> np.ndarray:
+    """Estimates `(points, 128)` at times of an excerpt, of which only their surroundings are run through."""
+    spec = network.spec
+    hop = spec.clock.hop_length
+    reach = spec.window_length + (spec.margin - spec.num_frames + 1) * hop
+    start = max(0, int(times[0] * spec.clock.sample_rate) - reach) // hop * hop
+    stop = int(times[-1] * spec.clock.sample_rate) + reach
+    heard = windowing.posteriorgram(audio[start:stop], spec, network)["frame"]
+    clock = dataclasses.replace(windowing.recording_clock(spec), origin=start)
+    return protocol.read(heard, clock, times, spec.heads["frame"].first_pitch, interpolation)
 
 
 def _inside(num_samples: int, spec: ModelSpec) -> np.ndarray:

@@ -1,0 +1,114 @@
+"""Layers on waveforms that several families of models share, in `keras.ops`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+
+class SlidingDense(keras.layers.Layer):
+    """One dense layer without bias over every region of a waveform: a strided convolution with long filters.
+
+    Region `r` is the `receptive_field` samples from sample `r * stride` on; output `(batch, regions, units)`
+    with `regions = (samples - receptive_field) // stride + 1`. Windows that overlap share their regions, so
+    that a stretch of audio costs less than its windows one by one, and none of them is copied: the waveform is
+    seen as blocks of `stride` samples, and the filters as `ceil(receptive_field / stride)` taps of a
+    convolution over blocks, the last of them filled up with zeros.
+    """
+
+    def __init__(self, units: int, receptive_field: int, stride: int, kernel_regularizer: Any = None, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.units = units
+        self.receptive_field = receptive_field
+        self.stride = stride
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        self._taps = -(-receptive_field // stride)
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Adds `kernel`, `(receptive_field, units)`: a column a filter."""
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=(self.receptive_field, self.units),
+            # Small, as in the authors' later code: music has little power above some kHz, so that training never
+            # moves what the filters have there at first, and it would drown what they learn below.
+            initializer=keras.initializers.RandomNormal(stddev=1e-4),
+            regularizer=self.kernel_regularizer,
+        )
+
+    def num_regions(self, num_samples: int) -> int:
+        """Regions of so many samples."""
+        return (num_samples - self.receptive_field) // self.stride + 1
+
+    def call(self, audio: Any) -> Any:
+        """`(batch, samples)` → `(batch, regions, units)`."""
+        num_blocks = self.num_regions(audio.shape[1]) - 1 + self._taps
+        missing = num_blocks * self.stride - audio.shape[1]
+        audio = ops.pad(audio, [[0, 0], [0, missing]]) if missing > 0 else audio[:, : num_blocks * self.stride]
+        blocks = ops.reshape(audio, (-1, num_blocks, self.stride))
+        filled = ops.pad(self.kernel, [[0, self._taps * self.stride - self.receptive_field], [0, 0]])
+        taps = ops.reshape(filled, (self._taps, self.stride, self.units))
+        return ops.conv(blocks, ops.cast(taps, blocks.dtype), padding="valid")
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return (input_shape[0], self.num_regions(input_shape[1]), self.units)  # type: ignore[arg-type]
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "receptive_field": self.receptive_field,
+            "stride": self.stride,
+            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
+        }
+
+
+class Windows(keras.layers.Layer):
+    """The overlapping windows of a stretch, `(batch, samples)` → `(batch, frames, window)`.
+
+    For what must be done window by window; `SlidingDense` needs none.
+    """
+
+    def __init__(self, window: int, hop_length: int, **kwargs: Any) -> None:
+        super().__init__(**{**kwargs, "dtype": "float32"})
+        self.window = window
+        self.hop_length = hop_length
+
+    def call(self, audio: Any) -> Any:
+        """`(batch, samples)` → `(batch, frames, window)`."""
+        if audio.shape[1] == self.window:
+            return audio[:, None]
+        return ops.extract_sequences(audio, self.window, self.hop_length)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        frames = (input_shape[1] - self.window) // self.hop_length + 1  # type: ignore[operator]
+        return (input_shape[0], frames, self.window)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "window": self.window, "hop_length": self.hop_length}
+
+
+class RootMeanSquare(keras.layers.Layer):
+    """Level of each window of a stretch, `(batch, samples)` → `(batch, frames, 1)`; above 0 even in silence.
+
+    A network of ReLUs without biases is homogeneous: to divide its output by the level of its window is to
+    bring the window to unit power first. Done so, windows that overlap need not be copied.
+    """
+
+    def __init__(self, window: int, hop_length: int, **kwargs: Any) -> None:
+        super().__init__(**{**kwargs, "dtype": "float32"})
+        self.window = window
+        self.hop_length = hop_length
+
+    def call(self, audio: Any) -> Any:
+        """`(batch, samples)` → `(batch, frames, 1)`."""
+        power = ops.average_pool(ops.square(audio)[..., None], self.window, self.hop_length, padding="valid")
+        return ops.sqrt(power + 1e-8)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        frames = (input_shape[1] - self.window) // self.hop_length + 1  # type: ignore[operator]
+        return (input_shape[0], frames, 1)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "window": self.window, "hop_length": self.hop_length}
