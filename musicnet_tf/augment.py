@@ -65,10 +65,11 @@ def transposed(
     """A window that plays its part of an excerpt higher and faster, or lower and slower, and its labels.
 
     Args:
-        excerpt: audio `(samples,)`, at least `length` long.
+        excerpt: audio `(samples,)`.
         record: tensors by the names of `records.FEATURES`, event times in samples of the excerpt.
-        start: where the window would begin, `0 ... samples - length`, int64. It begins at the same share of
-            the room that is left to the stretch it reads, so that evenly drawn starts stay so.
+        start: where the window would begin, `0 ... samples - length` (0 where there is less), int64. It
+            begins at the same share of the room that is left to the stretch it reads, so that evenly drawn
+            starts stay so.
         length: samples of the window.
 
     Returns:

