@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from musicnet_tf import callbacks, config, inference, input_pipeline, records, runs, trainer
 from musicnet_tf.errors import ConfigError, ModelError
+from musicnet_tf.models.mlp import Mlp
 
 ROOT = Path(__file__).parents[1]
 TINY = ROOT / "configs/tiny.yaml"
@@ -26,6 +27,13 @@ def tiny(tiny_records: Path):
         return config.load(TINY, [f"data.folder={tiny_records.parent}", *overrides])
 
     return load
+
+
+@pytest.fixture
+def quick(tiny):
+    """As `tiny`, of a model that is traced and trained in seconds, for what does not depend on the model."""
+    model = Mlp(sample_rate=16000, window=512, hidden=16, hop_length=320, window_frames=49)
+    return lambda *overrides: tiny(*overrides).model_copy(update={"model": model})
 
 
 def curve(rows: list[dict[str, float]]) -> np.ndarray:
@@ -52,13 +60,20 @@ def test_overfits_eight_windows(tiny):
     assert after["loss"] < 0.2 * before["loss"]
 
 
-def test_killed_run_resumes_with_the_same_curve(tiny, tmp_path, tiny_records):
-    settings = ["train.steps=16", "train.steps_per_epoch=4"]
-    whole = trainer.train(tiny(*settings), tmp_path / "whole")
+def test_killed_run_resumes_with_the_same_curve(quick, tmp_path):
+    experiment = quick("train.steps=400", "train.steps_per_epoch=100")
+    whole = trainer.train(experiment, tmp_path / "whole")
 
     killed = tmp_path / "killed"
-    command = [sys.executable, "-m", "musicnet_tf", "train", f"--config={TINY}", f"--run_dir={killed}"]
-    command += [f"--set={s}" for s in [f"data.folder={tiny_records.parent}", *settings]]
+    (tmp_path / "quick.yaml").write_text(experiment.to_yaml())
+    command = [
+        sys.executable,
+        "-m",
+        "musicnet_tf",
+        "train",
+        f"--config={tmp_path / 'quick.yaml'}",
+        f"--run_dir={killed}",
+    ]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 240
@@ -75,11 +90,11 @@ def test_killed_run_resumes_with_the_same_curve(tiny, tmp_path, tiny_records):
     rows = json.loads((killed / callbacks.HISTORY).read_text())[:done]
     (killed / callbacks.HISTORY).write_text(json.dumps([*rows, rows[-1]]))
 
-    resumed = trainer.train(tiny(*settings), killed)
+    resumed = trainer.train(experiment, killed)
     assert len(resumed) == len(whole) == 4
     np.testing.assert_allclose(curve(resumed), curve(whole), rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(curve(resumed[:done]), curve(whole[:done]), rtol=1e-3, atol=1e-4)
-    assert trainer.train(tiny(*settings), killed) == resumed  # finished: nothing is trained again
+    assert trainer.train(experiment, killed) == resumed  # finished: nothing is trained again
 
 
 def test_run_folder_holds_what_others_need(tiny, tmp_path):
@@ -136,16 +151,16 @@ def test_a_run_is_stale_after_epochs_without_a_better_loss(losses, patience, sta
     assert callbacks.is_stale([{"val_loss": loss} for loss in losses], patience) == stale
 
 
-def test_early_stopping_ends_a_training_for_good(tiny, tmp_path):
-    experiment = tiny("train.steps=40", "train.steps_per_epoch=1", "train.patience=1", "train.learning_rate=0.1")
+def test_early_stopping_ends_a_training_for_good(quick, tmp_path):
+    experiment = quick("train.steps=40", "train.steps_per_epoch=1", "train.patience=1", "train.learning_rate=0.1")
     rows = trainer.train(experiment, tmp_path)
     assert 2 <= len(rows) < 40
     assert rows[-1]["val_loss"] >= min(row["val_loss"] for row in rows[:-1])
     assert trainer.train(experiment, tmp_path) == rows  # stopped early is finished, also after a restart
 
 
-def test_a_diverged_loss_is_told_and_keeps_the_best_weights(tiny, tmp_path):
-    experiment = tiny("train.steps=4", "train.steps_per_epoch=2")
+def test_a_diverged_loss_is_told_and_keeps_the_best_weights(quick, tmp_path):
+    experiment = quick("train.steps=4", "train.steps_per_epoch=2")
     before = trainer.train(experiment, tmp_path)
     kept = (tmp_path / runs.WEIGHTS).read_bytes()
     network = experiment.model.build()
@@ -162,9 +177,9 @@ def test_a_diverged_loss_is_told_and_keeps_the_best_weights(tiny, tmp_path):
     assert (tmp_path / runs.WEIGHTS).read_bytes() != kept
 
 
-def test_a_loss_that_explodes_is_one_line(tiny, tmp_path):
+def test_a_loss_that_explodes_is_one_line(quick, tmp_path):
     with pytest.raises(ModelError, match=r"the loss became NaN in epoch \d+; lower train.learning_rate"):
-        trainer.train(tiny("train.steps=6", "train.steps_per_epoch=3", "train.learning_rate=1.0e+30"), tmp_path)
+        trainer.train(quick("train.steps=6", "train.steps_per_epoch=3", "train.learning_rate=1.0e+30"), tmp_path)
 
 
 def test_a_damaged_record_is_told_by_the_verb(musicnet, tiny_records, tmp_path):
@@ -214,7 +229,7 @@ def test_missing_or_foreign_weights_are_told(tiny, tmp_path):
         runs.load(tmp_path)
 
 
-@pytest.mark.parametrize("model", ["linear", "convolutional"])
+@pytest.mark.parametrize("model", ["linear", pytest.param("convolutional", marks=pytest.mark.slow)])
 def test_two_replicas_equal_one_and_no_trap_is_open(model, tiny_records):
     """In a process of its own, since logical devices must be set up before TensorFlow starts."""
     command = [sys.executable, str(Path(__file__).parent / "replicas.py"), str(TINY), str(tiny_records.parent), model]
@@ -234,8 +249,8 @@ def test_two_replicas_equal_one_and_no_trap_is_open(model, tiny_records):
     assert two["steps_per_execution"] == 1 and two["jit_compile"] is False
 
 
-def test_the_last_weights_need_no_validation(tiny, tmp_path, tiny_records):
-    experiment = tiny("train.steps=6", "train.steps_per_epoch=3", "train.keep=last")
+def test_the_last_weights_need_no_validation(quick, tmp_path, tiny_records):
+    experiment = quick("train.steps=6", "train.steps_per_epoch=3", "train.keep=last")
     rows = trainer.train(experiment, tmp_path)
     assert len(rows) == 2 and not any(name.startswith("val_") for row in rows for name in row)
     assert trainer.kept(rows, experiment) == rows[-1]
@@ -247,7 +262,7 @@ def test_the_last_weights_need_no_validation(tiny, tmp_path, tiny_records):
         np.testing.assert_array_equal(kept, last)
 
 
-def test_validation_that_is_named_is_watched_though_the_last_weights_are_kept(tiny, tmp_path, tiny_records):
+def test_validation_that_is_named_is_watched_though_the_last_weights_are_kept(quick, tmp_path, tiny_records):
     watched = f"data.validation=[{{records: {tiny_records.name}}}]"
-    rows = trainer.train(tiny("train.steps=2", "train.steps_per_epoch=2", "train.keep=last", watched), tmp_path)
+    rows = trainer.train(quick("train.steps=2", "train.steps_per_epoch=2", "train.keep=last", watched), tmp_path)
     assert np.isfinite(rows[-1]["val_loss"])
