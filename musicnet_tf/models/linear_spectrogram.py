@@ -9,7 +9,7 @@ import pydantic
 from keras import layers
 
 from musicnet_tf.frontends import MagnitudeSpectrum
-from musicnet_tf.layers import Windows
+from musicnet_tf.layers import RootMeanSquare, Windows
 from musicnet_tf.models import HeadSpec, Model, ModelSpec, midpoint_spec
 from musicnet_tf.registry import MODELS
 
@@ -29,6 +29,7 @@ class LinearSpectrogram(Model):
         window_frames: windows that one stretch of audio holds.
         taper: `rect` as in the paper, or `hann`.
         spectrum: `power` as in the paper, `log_power`, or the paper's `relugram`.
+        normalize: brings each window to unit power, as the authors' later code does; the paper does not tell.
         l2: weight of the squared norm of the matrix in the loss.
     """
 
@@ -40,6 +41,7 @@ class LinearSpectrogram(Model):
     window_frames: int = pydantic.Field(default=1, gt=0)
     taper: Literal["rect", "hann"] = "rect"
     spectrum: Literal["power", "log_power", "relugram"] = "power"
+    normalize: bool = True
     l2: float = pydantic.Field(default=0.0, ge=0)
 
     def spec(self) -> ModelSpec:
@@ -48,7 +50,10 @@ class LinearSpectrogram(Model):
 
     def build(self) -> keras.Model:
         audio = keras.Input((self.spec().window_length,), dtype="float32", name="audio")
-        x = Windows(2 * self.points, self.hop_length)(audio)
+        windows = (2 * self.points, self.hop_length)
+        x = Windows(*windows)(audio)
+        if self.normalize:
+            x = x / RootMeanSquare(*windows)(audio)
         x = MagnitudeSpectrum(self.taper, self.spectrum)(x)
         x = layers.BatchNormalization(center=False, scale=False, synchronized=True, dtype="float32")(x)
         regularizer = keras.regularizers.L2(self.l2) if self.l2 else None

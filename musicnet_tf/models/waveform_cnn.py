@@ -86,9 +86,10 @@ class WaveformCnn(Model):
     def _notes(self, regions: Any, step: int) -> Any:
         """`(batch, regions, hidden)` → `(batch, windows, 128)`, windows `step` regions apart."""
         if self.pooling == "none":
-            return layers.Conv1D(
+            notes = layers.Conv1D(
                 128, self.num_regions, strides=step, use_bias=False, kernel_initializer="zeros", name="notes"
-            )(regions)
+            )
+            return notes(regions) / self.num_regions  # as in a mean, so that one learning rate fits all poolings
         pool = layers.AveragePooling1D if self.pooling == "mean" else layers.MaxPooling1D
         pooled = pool(self.num_regions, strides=step, padding="valid")(regions)
         return layers.Dense(128, use_bias=False, kernel_initializer="zeros", dtype="float32", name="notes")(pooled)
