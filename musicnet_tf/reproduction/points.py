@@ -100,17 +100,10 @@ def of_recording(
     """
     heard = evaluation.listen(network, dataset, recording, HEARD_SECONDS)
     where = points_protocol(network.spec, convention)
-    num_points = where.num_points(heard.duration)
-    if not num_points:
+    labels, estimates = evaluation.protocol_points(heard, network.spec, where, interpolation)
+    if not len(labels):
         raise DatasetError(f"{recording.id}: its {heard.duration:.1f} s end before the protocol's first point")
-    estimates = where.predictions(
-        heard.heads["frame"],
-        windowing.recording_clock(network.spec),
-        num_points,
-        network.spec.heads["frame"].first_pitch,
-        interpolation,
-    )
-    return Points(where.labels(heard.notes, num_points), estimates)
+    return Points(labels, estimates)
 
 
 @dataclasses.dataclass(frozen=True)
