@@ -101,6 +101,10 @@ def test_filters(root):
 
     assert kept(ensembles=("Wind Quintet",)) == {"train_labels/1.csv"}
     assert kept(exclude_piano=True) == {"train_labels/1.csv", "train_labels/4.csv", "midi/anonymous_duo.mid"}
+    # Piano by a composer of MAPS comes back, movements that are tested do not, nor with piano left out altogether.
+    assert kept(hold_out_maps=False) == kept() | {"train_labels/3.csv", "midi/Chopin_op_10.mid", "midi/someone.mid"}
+    assert "train_labels/2.csv" not in kept(hold_out_maps=False)
+    assert kept(hold_out_maps=False, exclude_piano=True) == kept(exclude_piano=True)
     assert len(kept(max_scores=2)) == 2
     assert kept(max_scores=2) < kept(max_scores=3)
 
