@@ -166,12 +166,14 @@ def costs(row: str, experiment: Experiment, points: int | None, repeats: int) ->
     done = operations.operations(model, True, policy)
     network, (audio, labels) = work.trained(experiment), work.batch(experiment)
     calls = {"training": lambda: network.train_on_batch(audio, {"frame": labels})}
-    spent = work.take_turns({**calls, **{t: work.matrix_product(t) for t in {*done, numbers}}}, repeats)
-    yield Cost(row, "training", numbers, step_points(experiment), done, spent["training"], spent)
+    spent = work.take_turns({**calls, **{t: work.matrix_product(t) for t in done}}, repeats)
+    taken = spent.pop("training")
+    yield Cost(row, "training", numbers, step_points(experiment), done, taken, spent)
     call, size = work.inference(model, points)
     done = operations.operations(work.as_evaluated(model), False)
     spent = work.take_turns({"inference": call, "float32": work.matrix_product("float32")}, repeats)
-    yield Cost(row, "inference", "float32", size, done, spent["inference"], spent)
+    taken = spent.pop("inference")
+    yield Cost(row, "inference", "float32", size, done, taken, spent)
 
 
 def ways(row: str, experiment: Experiment, repeats: int) -> list[Way]:
