@@ -1,6 +1,6 @@
 """What the bottom filters of a network that hears raw samples are tuned to: spectra, frequencies, how pure they are.
 
-Source: Thickstun et al. 2017, section 4.3 and figures 1, 3 and 5: filters learnt from music are modulated sinusoids,
+Source: Thickstun et al. 2017, section 4.2 and figures 1, 3 and 5: filters learnt from music are modulated sinusoids,
 and their frequencies are distributed as those of the notes.
 """
 
