@@ -5,8 +5,8 @@
         --test=2227,2231,2247 --rows=mlp_500,cnn --scale=0.1 --set=cnn.train.batch_size=50
 
 Trains on the recordings in --data that are not tested on, of which it builds records, or on --train_records. Goes
-on where it stopped, and skips the rows that are done; exits with 1 if a row failed. Each row is a run folder in
-OUTPUT_DIR/runs: `tensorboard --logdir=OUTPUT_DIR/runs`.
+on where it stopped, and skips the rows that are done; exits with 1 if a row failed. Writes OUTPUT_DIR/report.html and
+report.md; each row is a run folder in OUTPUT_DIR/runs, and `tensorboard --logdir=OUTPUT_DIR` shows all of them.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def main(argv: list[str]) -> int:
     from musicnet_tf.reproduction import settings
 
     study = settings.load(_CONFIG.value)
-    output_dir = Path(_OUTPUT_DIR.value)
+    output_dir = Path(_OUTPUT_DIR.value).expanduser()
     overrides = _overrides(study)
 
     from musicnet_tf.reproduction import report
@@ -58,7 +58,7 @@ def main(argv: list[str]) -> int:
         logging.set_verbosity(logging.INFO)
         failed = reproduction.run(
             study,
-            Path(_DATA.value or ""),
+            Path(_DATA.value or "").expanduser(),
             output_dir,
             build=_build,
             train_records=[Path(path).expanduser() for path in _TRAIN_RECORDS.value],
