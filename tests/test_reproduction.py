@@ -12,7 +12,7 @@ import synthetic
 import yaml
 from sklearn import metrics as sklearn_metrics
 
-from musicnet_tf import config, evaluation, records, runs, trainer
+from musicnet_tf import callbacks, config, evaluation, records, runs, trainer
 from musicnet_tf.config import Train
 from musicnet_tf.datasets.musicnet import MusicNet
 from musicnet_tf.errors import ConfigError, DatasetError, ModelError
@@ -160,22 +160,33 @@ def test_a_run_is_evaluated_again_without_training(again, done):
 
 
 @pytest.mark.slow
-def test_training_goes_on_where_it_stopped(again, done):
-    """As after a kill in the second epoch: its checkpoint, weights and result are not there yet."""
-    history = json.loads((again.folder / "history.json").read_text())
-    for left in again.folder.glob("checkpoints/*"):
-        left.unlink()
-    shutil.rmtree(again.folder / "tensorboard")
-    (again.folder / FILENAME).unlink()
-    (again.folder / runs.WEIGHTS).unlink()
-    (after,) = again().results
-    np.testing.assert_allclose(
-        [row["loss"] for row in json.loads((again.folder / "history.json").read_text())],
-        [row["loss"] for row in history],
-        rtol=1e-4,
-    )
-    assert after.pooled["average_precision"] == pytest.approx(done[1].results[0].pooled["average_precision"], abs=1e-3)
-    assert after.seconds > done[1].results[0].seconds
+def test_training_goes_on_where_it_stopped(done, tmp_path, tiny_corpus, tiny_records, monkeypatch):
+    def run() -> study.Outcome:
+        whole = write_study(tmp_path / "study")
+        out = tmp_path / "out"
+        return study.run(whole, tiny_corpus, out, train_records=[tiny_records], rows=["small"], scale=0.75)
+
+    folder = tmp_path / "out/runs/small"
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        # It comes after the journal, so that the first of two epochs is done and kept.
+        patched.setattr(callbacks.EarlyStopping, "on_epoch_end", interrupt)
+        run()
+    (first,) = json.loads((folder / callbacks.HISTORY).read_text())
+    spent = training.read(folder)["seconds"]
+    assert spent > 0 and not (folder / FILENAME).exists()
+
+    (after,) = run().results
+    (before,) = done[1].results
+    history = json.loads((folder / callbacks.HISTORY).read_text())
+    uninterrupted = json.loads((done[0] / "runs/small" / callbacks.HISTORY).read_text())
+    assert history[0] == first  # not trained again
+    np.testing.assert_allclose([row["loss"] for row in history], [row["loss"] for row in uninterrupted], rtol=1e-4)
+    assert after.pooled["average_precision"] == pytest.approx(before.pooled["average_precision"], abs=1e-3)
+    assert after.seconds > spent
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_another_training_in_the_same_folder_is_refused(again, done):
@@ -253,10 +264,13 @@ def test_scale(scale, steps, steps_per_epoch, warmup):
     assert Train.model_validate(train.model_dump()) == train
 
 
-@pytest.mark.parametrize("scale", [0, -1, float("nan")])
-def test_scale_is_positive(scale):
+@pytest.mark.parametrize("scale", [0, -1, float("nan"), float("inf")])
+def test_scale_is_positive(scale, tmp_path):
     with pytest.raises(ConfigError, match="--scale"):
         training.scaled(Train(), scale)
+    with pytest.raises(ConfigError, match="--scale"):  # once, before anything is done
+        study.run(write_study(tmp_path / "study"), tmp_path, tmp_path / "out", scale=scale)
+    assert not (tmp_path / "out").exists()
 
 
 def test_sampled_points_have_their_whole_windows_inside():

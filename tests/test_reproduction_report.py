@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import html.parser
 import io
 import itertools
 import logging
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ import scipy.stats
 from matplotlib import image
 from test_filters import tones
 
+from musicnet_tf import config
 from musicnet_tf.filters import Correlation
 from musicnet_tf.reproduction import board, document, figures, report, tables
 from musicnet_tf.reproduction.document import Code, Heading, Paragraph, Picture, Table
@@ -231,6 +234,22 @@ def test_settings_are_told_once_where_they_agree(markdown):
     assert own["cnn"]["threshold c"] == "0.31"
 
 
+def test_rows_of_calls_with_other_flags_are_told_apart(markdown):
+    assert "Rows differ in" not in markdown
+    other = dataclasses.replace(RESULTS["cnn"], settings={**RESULTS["cnn"].settings, "scale": 0.5, "test": ["1819"]})
+    assert tables.differing({**RESULTS, "cnn": other}) == ["scale", "test"]
+    assert tables.differing({"cnn": other}) == tables.differing({}) == []
+    blocks = report._blocks(STUDY, {"linear": RESULTS["linear"], "cnn": other}, {}, {})
+    assert "Rows differ in scale, test: see the settings" in document.to_markdown(blocks)
+
+
+def test_points_are_counted_where_all_rows_have_as_many():
+    polyphony = {**RESULTS["cnn"].polyphony, "2": {**RESULTS["cnn"].polyphony["2"], "points": 4999}}
+    del polyphony["10"]
+    found = tables.polyphony(STUDY, {**RESULTS, "cnn": dataclasses.replace(RESULTS["cnn"], polyphony=polyphony)})
+    assert found.rows[0] == ("Points", document.DASH, "300", "10,000", document.DASH, "3,333", document.DASH)
+
+
 def test_filters_are_compared_with_those_before_training_and_with_the_notes(markdown, tiny_corpus):
     (line,) = table_with(markdown, "quotient")
     assert line["filters"] == line["tuned to a MIDI pitch"] == "24"
@@ -364,6 +383,15 @@ def test_a_later_report_replaces_an_earlier_one(tmp_path, caplog):
     assert (tmp_path / report.PAGE) in paths
 
 
+def test_a_run_that_cannot_be_read_costs_its_filters_and_not_the_report(filter_run, tmp_path, caplog):
+    run = shutil.copytree(filter_run, tmp_path / "runs/mlp_500")
+    (run / config.FILENAME).write_text("name: [")
+    with caplog.at_level(logging.WARNING):
+        report.write(STUDY, RESULTS, tmp_path)
+    assert "filters of mlp_500 are left out" in caplog.text and config.FILENAME in caplog.text
+    assert (tmp_path / report.PAGE).exists()
+
+
 def test_a_report_of_nothing_tells_that_all_is_missing(tmp_path):
     report.write(STUDY, [], tmp_path)
     text = (tmp_path / report.MARKDOWN).read_text()
@@ -406,7 +434,7 @@ def test_histograms_are_shares_on_one_axis():
 
 @pytest.mark.slow
 def test_filters_before_training_are_those_that_training_began_with(filter_run, tmp_path):
-    from musicnet_tf import config, trainer
+    from musicnet_tf import trainer
     from musicnet_tf.reproduction import analysis
 
     experiment = config.load(filter_run / config.FILENAME, ["train.learning_rate=1e-12", "train.steps=1"])
@@ -421,9 +449,6 @@ def test_filters_before_training_are_those_that_training_began_with(filter_run, 
 
 
 def test_a_run_whose_records_are_gone_is_analysed_without_notes(filter_run, tmp_path):
-    import shutil
-
-    from musicnet_tf import config
     from musicnet_tf.reproduction import analysis
 
     run = shutil.copytree(filter_run, tmp_path / "mlp_500")

@@ -80,7 +80,8 @@ def analyse(row: str, run: Path) -> Analysis | None:
     """Of a run folder; None for a network that learns no filters.
 
     Raises:
-        ModelError: where the run cannot be loaded, or its layer of filters is not what it should be.
+        ConfigError, ModelError: where the run cannot be loaded, or its layer of filters is not what it should be.
+        RecordError: where the records that it was trained on are damaged.
     """
     import keras
 

@@ -11,7 +11,7 @@ import yaml
 from matplotlib.figure import Figure
 
 from musicnet_tf import files, plots
-from musicnet_tf.errors import ModelError, RecordError
+from musicnet_tf.errors import MusicNetError
 from musicnet_tf.reproduction import analysis, board, figures, tables
 from musicnet_tf.reproduction.analysis import Analysis
 from musicnet_tf.reproduction.document import Block, Code, Heading, Paragraph, Picture, Table, to_html, to_markdown
@@ -68,7 +68,7 @@ def _analyses(study: Study, results: Results, output_dir: Path) -> Iterator[tupl
             continue
         try:
             found = analysis.analyse(row.name, output_dir / RUNS / row.name)
-        except (ModelError, RecordError) as error:
+        except MusicNetError as error:
             _log.warning("filters of %s are left out: %s", row.name, error)
             continue
         if found is not None:
@@ -108,6 +108,9 @@ def _blocks(
     absent = [id for id in study.test if id not in tables.tested(results)]
     if results and absent:
         yield Paragraph(f"The study's own test recordings {', '.join(absent)} were not at hand, or others were chosen.")
+    differing = tables.differing(results)
+    if differing:
+        yield Paragraph(f"Rows differ in {', '.join(differing)}: see the settings before comparing their scores.")
     yield from _scores(study, results, pictures)
     if results:
         yield from _order(study, results)
@@ -152,8 +155,8 @@ def _order(study: Study, results: Results) -> Iterator[Block]:
     yield Paragraph(words)
     yield tables.ordering(study, results)
     yield Paragraph(
-        f"Kendall's tau with the order examined: {_tau(tables.order_tau(study, results))}; with the average"
-        f" precisions of all rows that the paper gives: {_tau(tables.published_tau(study, results))}."
+        f"Kendall's tau with the order examined: {_tau(tables.order_tau(study, results))}; with the published average"
+        f" precisions of all rows that have one: {_tau(tables.published_tau(study, results))}."
     )
 
 
@@ -225,8 +228,6 @@ def _filters(study: Study, analyses: Mapping[str, Analysis], pictures: Mapping[s
 
 def _settings(study: Study, results: Results) -> Iterator[Block]:
     yield Heading("Settings")
-    protocol = ", ".join(f"{name} {value}" for name, value in study.protocol.model_dump(mode="json").items())
-    yield Paragraph(f"Protocol: {protocol}.")
     common, own = tables.settings(study, results)
     yield from _titled("The same for all rows:", common)
     yield from _titled("Of each row:", own)

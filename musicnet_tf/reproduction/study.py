@@ -71,6 +71,7 @@ def run(
         DatasetError: where no recording to test on is at hand.
         RecordError: where a record set is missing or damaged.
     """
+    training.check_scale(scale)  # once, and not as the failure of each row
     chosen = select_rows(study, rows)
     select_rows(study, [*(overrides or {})])
     corpus, tested = test_recordings(data, test or study.test)

@@ -21,8 +21,10 @@ SCORES = {"precision": "P", "recall": "R", "average_precision": "AP"}
 MISSING = "missing"
 """Stands in a row that was not trained, or not evaluated yet."""
 
+
 EXPERIMENT = "experiment"
 """The setting that holds a row's whole config."""
+_TO_COMPARE = ("scale", "test", "protocol", "records")
 
 Results = Mapping[str, Result]
 
@@ -147,13 +149,16 @@ def piece(study: Study, results: Results, id: str) -> Table:
 def polyphony(study: Study, results: Results) -> Table | None:
     """Average precision by number of simultaneous notes, a row a model; None where nothing was evaluated.
 
-    Where nothing sounds, the share of points in which anything is predicted stands instead.
+    Where nothing sounds, the share of points in which anything is predicted stands instead. The first line counts
+    the points; a dash stands in it where rows differ, as where points lie by the window of each model.
     """
     there = [row for row in study.rows if row.name in results]
     counts = sorted({count for row in there for count in results[row.name].polyphony}, key=int)
     if not counts:
         return None
-    lines = [("Points", DASH, *(_points(results[there[0].name].polyphony.get(count)) for count in counts))]
+    lines = [
+        ("Points", DASH, *(_points([results[row.name].polyphony.get(count) for row in there]) for count in counts))
+    ]
     for row in there:
         scores = results[row.name].polyphony
         lines.append((row.title, row.features or DASH, *(percent(_of(scores, count)) for count in counts)))
@@ -206,6 +211,12 @@ def tested(results: Results) -> list[str]:
     return list(dict.fromkeys(id for result in results.values() for id in result.pieces))
 
 
+def differing(results: Results) -> list[str]:
+    """What rows should agree in to be compared, and do not: some may come from an earlier call with other flags."""
+    found = [result.settings for result in results.values()]
+    return [name for name in _TO_COMPARE if any(values.get(name) != found[0].get(name) for values in found)]
+
+
 def settings(study: Study, results: Results) -> tuple[Table, Table]:
     """What is the same for all rows that were evaluated, and what is each one's own; without the experiments."""
     plain = {name: {k: v for k, v in found.settings.items() if k != EXPERIMENT} for name, found in results.items()}
@@ -245,8 +256,11 @@ def _number(value: float, digits: int) -> str:
     return f"{value:.{digits}f}".replace("-", "−") if math.isfinite(value) else DASH
 
 
-def _points(scores: Scores | None) -> str:
-    return DASH if scores is None else f"{int(scores['points']):,}"
+def _points(of_rows: Sequence[Scores | None]) -> str:
+    """How many points all rows have; a dash where not all have as many."""
+    numbers = {None if scores is None else int(scores["points"]) for scores in of_rows}
+    only = numbers.pop()
+    return DASH if numbers or only is None else f"{only:,}"
 
 
 def _of(polyphony: Mapping[str, Scores], count: str) -> float | None:

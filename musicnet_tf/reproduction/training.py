@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import time
 from collections.abc import Collection, Iterator, Sequence
@@ -45,6 +46,12 @@ def on_records(chosen: Experiment, folders: Sequence[Path]) -> Experiment:
     return chosen.model_copy(update={"data": data})
 
 
+def check_scale(scale: float) -> None:
+    """Raises ConfigError where `scale` is not a positive number."""
+    if not 0 < scale < math.inf:
+        raise ConfigError(f"--scale: must be a number greater than 0, got {scale:g}")
+
+
 def scaled(train: config.Train, scale: float) -> config.Train:
     """With `scale` times as many steps, those for warming up among them: at least one epoch of at least one step.
 
@@ -52,10 +59,9 @@ def scaled(train: config.Train, scale: float) -> config.Train:
     weights on test pieces would flatter.
 
     Raises:
-        ConfigError: where `scale` is not positive.
+        ConfigError: as `check_scale`.
     """
-    if not scale > 0:
-        raise ConfigError(f"--scale: must be greater than 0, got {scale:g}")
+    check_scale(scale)
     steps = max(1, round(train.steps * scale))
     update = {
         "steps": steps,
