@@ -14,7 +14,7 @@ from conftest import ROOT
 from benchmarks.__main__ import commands
 
 MODULES = sorted(
-    f"benchmarks.{p.stem}" for name in ("alignment_*", "label_*") for p in ROOT.glob(f"benchmarks/{name}.py")
+    f"benchmarks.{p.stem}" for name in ("alignment_*", "label_*", "paper_*") for p in ROOT.glob(f"benchmarks/{name}.py")
 )
 RUN = [name for name in MODULES if "app.run(" in (ROOT / f"{name.replace('.', '/')}.py").read_text(encoding="utf-8")]
 
@@ -31,6 +31,7 @@ def undone() -> Iterator[set[str]]:
 def test_the_benchmarks_of_alignment_are_found() -> None:
     assert {f"benchmarks.alignment_{name}" for name in ("accuracy", "repeats", "truth")} < set(MODULES)
     assert {"benchmarks.alignment_accuracy", "benchmarks.alignment_repeats", "benchmarks.label_check"} <= set(RUN)
+    assert "benchmarks.paper_models" in RUN
 
 
 def test_importing_a_benchmark_defines_no_flag() -> None:
@@ -52,8 +53,9 @@ def test_a_benchmark_defines_the_flags_that_it_reads(name: str, undone: set[str]
 
 
 def test_every_benchmark_that_its_folders_are_named_for_is_run() -> None:
-    assert [module for module, *_ in commands()] == ["benchmarks.transcription"]
-    assert [module for module, *_ in commands(asap="a")] == ["benchmarks.transcription"], "nowhere to render to"
+    always = ["benchmarks.transcription", "benchmarks.paper_models"]
+    assert [module for module, *_ in commands()] == always
+    assert [module for module, *_ in commands(asap="a")] == always, "nowhere to render to"
     everything = commands(corpus="c", records="r", asap="a b", cache="k", data="d")
     programs = {p.stem for p in ROOT.glob("benchmarks/[a-z]*.py") if '__name__ == "__main__"' in p.read_text("utf-8")}
     assert {module.removeprefix("benchmarks.") for module, *_ in everything} == programs
