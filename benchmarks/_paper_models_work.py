@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -125,7 +124,7 @@ def with_plain_filters(network: keras.Model) -> keras.Model:
 
 def trained(experiment: Experiment, plain: bool = False) -> keras.Model:
     """The experiment's network ready to train, in its precision, `plain` with `PlainFilters`."""
-    with _precision(experiment.train.mixed_precision):
+    with trainer.precision(experiment.train.mixed_precision):
         keras.utils.set_random_seed(experiment.seed)
         network = experiment.model.build()
         return trainer.compiled(with_plain_filters(network) if plain else network, experiment)
@@ -172,13 +171,3 @@ def from_records(experiment: Experiment, model: keras.Model, steps: int) -> Spen
 def versions() -> str:
     """What computes."""
     return f"TensorFlow {tf.__version__}, Keras {keras.__version__}"
-
-
-@contextlib.contextmanager
-def _precision(policy: str) -> Iterator[None]:
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(policy)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)

@@ -250,18 +250,15 @@ def _score_heard(heard: Heard, spec: ModelSpec, thresholds: Thresholds, pool: _P
 def _score_protocol(
     heard: Heard, spec: ModelSpec, protocol: musicnet_protocol.Protocol, c: float, pool: _Pool
 ) -> dict[str, float]:
-    labels, predictions = protocol_points(heard, spec, protocol)
+    labels, predictions = _protocol_points(heard, spec, protocol)
     if not len(labels):
         return {}
     pool.points(labels, predictions)
     return _under("protocol", musicnet_protocol.score(labels, predictions, c))
 
 
-def protocol_points(
-    heard: Heard,
-    spec: ModelSpec,
-    protocol: musicnet_protocol.Protocol,
-    interpolation: musicnet_protocol.Interpolation = "nearest",
+def _protocol_points(
+    heard: Heard, spec: ModelSpec, protocol: musicnet_protocol.Protocol
 ) -> tuple[np.ndarray, np.ndarray]:
     """Labels and predictions `(points, 128)`; none of a recording that ends before the first point."""
     num_points = protocol.num_points(heard.duration)
@@ -269,7 +266,7 @@ def protocol_points(
         return np.zeros((0, frames.NUM_PITCHES), bool), np.zeros((0, frames.NUM_PITCHES), np.float32)
     posteriorgram, first_pitch = heard.heads["frame"], spec.heads["frame"].first_pitch
     clock = windowing.recording_clock(spec)
-    predictions = protocol.predictions(posteriorgram, clock, num_points, first_pitch, interpolation)
+    predictions = protocol.predictions(posteriorgram, clock, num_points, first_pitch)
     return protocol.labels(heard.notes, num_points), predictions
 
 
@@ -292,7 +289,7 @@ def search_protocol_threshold(
     points: list[tuple[np.ndarray, np.ndarray]] = []
     for i, recording in enumerate(tqdm(subset, desc="search c", unit="piece", disable=None)):
         heard = listen(predictor, dataset, recording, musicnet_protocol.LAST_SECOND + _CONTEXT_SECONDS)
-        labels, predictions = protocol_points(heard, spec, protocol)
+        labels, predictions = _protocol_points(heard, spec, protocol)
         chosen = musicnet_protocol.sample(len(labels), musicnet_protocol.SUBSET_POINTS, seed=i)
         points.append((labels[chosen], predictions[chosen]))
     labels, predictions = (np.concatenate(columns) for columns in zip(*points, strict=True))

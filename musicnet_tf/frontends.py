@@ -124,7 +124,7 @@ class LogFrequencySpectrogram(keras.layers.Layer):
 
 
 class MagnitudeSpectrum(keras.layers.Layer):
-    """A spectrum of each whole window, as in the MusicNet paper's linear models (its sections 4.2, 4.3 and 5).
+    """A spectrum of each whole window, as in the MusicNet paper's linear models (its sections 4.3 and 5).
 
     An `n`-point spectrum reads `2n` samples, input `(…, 2n)`, output `(…, n)`: the Nyquist bin, which no note
     reaches, is dropped so that there are `n`. No taper by default, as in the paper.

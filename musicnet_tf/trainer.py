@@ -36,13 +36,13 @@ def train(experiment: Experiment, run: str | Path, devices: Sequence[str] | None
     Raises:
         ConfigError: where the folder holds a run of another config.
         RecordError: where records turn out to be damaged.
-        ModelError: where the loss is no number any more; the best weights before stay.
+        ModelError: where the loss is no number any more; the weights before stay.
     """
     run = files.make_folder(run)
     _claim(run, experiment)
     progress = Progress.of(run)
     keras.utils.set_random_seed(experiment.seed)
-    with _precision(experiment.train.mixed_precision):
+    with precision(experiment.train.mixed_precision):
         return _fit(experiment, run, progress, tf.distribute.MirroredStrategy(devices))
 
 
@@ -85,7 +85,7 @@ def _fit(experiment: Experiment, run: Path, progress: Progress, strategy: Any) -
     if journal.diverged:
         raise ModelError(
             f"{run}: the loss became NaN in epoch {len(journal.rows) + 1}; lower train.learning_rate or set"
-            " train.clip_norm, and start in another --run_dir; the best weights before that stay"
+            " train.clip_norm, and start in another --run_dir; the weights before that stay"
         )
     return journal.rows
 
@@ -153,7 +153,7 @@ def _claim(run: Path, experiment: Experiment) -> None:
 
 
 @contextmanager
-def _precision(policy: str) -> Iterator[None]:
+def precision(policy: str) -> Iterator[None]:
     """Keras's policy of dtypes, put back afterwards."""
     before = keras.mixed_precision.dtype_policy()
     keras.mixed_precision.set_global_policy(policy)

@@ -14,8 +14,10 @@ from sklearn import metrics as sklearn_metrics
 
 from musicnet_tf import callbacks, config, evaluation, records, runs, trainer
 from musicnet_tf.config import Train
+from musicnet_tf.datasets import Recording
 from musicnet_tf.datasets.musicnet import MusicNet
 from musicnet_tf.errors import ConfigError, DatasetError, ModelError
+from musicnet_tf.events import Notes
 from musicnet_tf.metrics import protocol
 from musicnet_tf.models import HeadSpec, ModelSpec
 from musicnet_tf.reproduction import points, settings, study, training
@@ -73,13 +75,14 @@ def again(done, tmp_path, tiny_corpus, tiny_records):
 
 
 def estimates_one_by_one(run: Path, audio: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """`(points, 128)`: the run's weights, asked for the window round each instant, rounded to a frame."""
+    """`(points, 128)`: the run's weights, asked for the window round each instant, rounded to hops from the first."""
     _, experiment, trained = runs.load(run)
     single = experiment.model.model_copy(update={"window_frames": 1})
     network = single.build()
     network.set_weights(trained.get_weights())
-    centres = np.floor(times * 16000 / 256 + 0.5).astype(int) * 256
-    centres = np.minimum(centres, (len(audio) - 1) // 256 * 256)
+    first = round(times[0] * 16000)
+    centres = first + np.floor((times * 16000 - first) / 256 + 0.5).astype(int) * 256
+    centres = np.minimum(centres, first + (len(audio) - 1 - first) // 256 * 256)
     padded = np.pad(audio, 256)
     windows = np.stack([padded[c : c + 512] for c in centres])
     return network.predict(windows, verbose=0)["frame"][:, 0]
@@ -309,6 +312,30 @@ def test_threshold_is_chosen_on_sampled_training_points(done, tiny_records):
     chosen = inside[protocol.sample(len(inside), 10, (4, 0))]
     alone = estimates_one_by_one(folder / "runs/small", some[0].audio, chosen * 512 / 44_100)
     np.testing.assert_allclose(few.estimates[: len(chosen)], alone, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("convention", ["midpoint", "thickstun2018"])
+def test_each_point_is_estimated_from_the_window_that_it_is_the_middle_of(convention):
+    """A network that gives the middle sample of each window, over a recording that counts its samples."""
+    spec = ModelSpec(FrameClock(44_100, 512, 1024), 2048 + 3 * 512, 4, 0, {"frame": HeadSpec(128)})
+
+    class Middle:
+        def __call__(self, windows):
+            return {"frame": np.repeat(windows[:, 1024 + 512 * np.arange(4), None], 128, axis=2)}
+
+    class Ramp:
+        def load_audio(self, recording, sample_rate):
+            return np.arange(2**17, dtype=np.float32)
+
+        def load_notes(self, recording):
+            return Notes([0.0], [9.0], [60])
+
+    network = Middle()
+    network.spec = spec
+    got = points.of_recording(network, Ramp(), Recording("1", "test", "1", {}), convention, "nearest")
+    late = 1024 if convention == "thickstun2018" else 0
+    np.testing.assert_array_equal(got.estimates[:, 0], np.arange(44_100 + late, 2**17, 512))
+    assert got.labels.sum() == len(got) == len(got.estimates)
 
 
 def test_points_of_no_parts():

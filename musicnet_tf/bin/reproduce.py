@@ -33,7 +33,9 @@ _TRAIN_RECORDS = flags.DEFINE_list(
 )
 _TEST = flags.DEFINE_list("test", [], "Ids of the recordings to test on; by default those that the config names.")
 _ROWS = flags.DEFINE_list("rows", [], "Only these rows.")
-_SCALE = flags.DEFINE_float("scale", 1.0, "Of every row's number of training steps.", lower_bound=0)
+_SCALE = flags.DEFINE_float(
+    "scale", 1.0, "Of every row's number of training steps; running statistics need some hundred.", lower_bound=0
+)
 _SET = flags.DEFINE_multi_string("set", [], "Changes a row's experiment, such as cnn.train.batch_size=50.")
 _REPORT_ONLY = flags.DEFINE_bool("report_only", False, "Write the report of the rows that are done, and no more.")
 

@@ -2,8 +2,8 @@
 
     musicnet train --config=configs/notes_harmonic_cnn.yaml --run_dir=runs/notes --set train.steps=2000
 
-Watch it with `tensorboard --logdir=runs`. The best weights by validation loss are in the run folder at any
-time; `musicnet evaluate`, `export` and `transcribe` take the folder as --model.
+Watch it with `tensorboard --logdir=runs`. The weights that `train.keep` asks for are in the run folder
+after each epoch; `musicnet evaluate`, `export` and `transcribe` take the folder as --model.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from musicnet_tf.registry import MODELS
 
 @MODELS.register("mlp")
 class Mlp(Model):
-    """Raw window → ReLU → 128 notes, no biases (Thickstun et al. 2017, sections 4.3 and 5, Table 3).
+    """Raw window → ReLU → 128 notes, no biases (Thickstun et al. 2017, sections 4.2 and 5, Table 3).
 
     Trainable parameters: `hidden * (window + 128)`; 500 nodes on 2048 samples: 1,088,000, 2500 on 2048:
     5,440,000, 500 on 16384: 8,256,000.

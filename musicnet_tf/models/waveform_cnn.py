@@ -15,7 +15,7 @@ from musicnet_tf.registry import MODELS
 
 @MODELS.register("waveform_cnn")
 class WaveformCnn(Model):
-    """Filters over all regions of a raw window → ReLU → 128 notes, no biases (Thickstun et al. 2017, section 4.5).
+    """Filters over all regions of a raw window → ReLU → 128 notes, no biases (Thickstun et al. 2017, section 4.6).
 
     Trainable parameters: `hidden * (receptive_field + 128)` where regions are pooled, and
     `hidden * (receptive_field + 128 * regions)` where each has weights of its own. The paper's AvgPool has 500
@@ -36,7 +36,7 @@ class WaveformCnn(Model):
         dropout: share of regions' outputs that is left out in training.
     """
 
-    source = "Thickstun et al. 2017, section 4.5 and Table 3"
+    source = "Thickstun et al. 2017, section 4.6 and Table 3"
 
     sample_rate: int = 44100
     window: int = pydantic.Field(default=16384, gt=0)

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from musicnet_tf import evaluation, export, records, runs, windowing
+from musicnet_tf import export, records, runs, windowing
 from musicnet_tf.datasets import Dataset, Recording
 from musicnet_tf.errors import DatasetError, RecordError
 from musicnet_tf.events import Notes
@@ -23,9 +23,6 @@ from musicnet_tf.timebase import FrameClock
 WINDOW_FRAMES = 128
 """Points that one window of the network labels here, where its family leaves the number open: neighbouring windows
 share most of their samples, and so most of the work."""
-
-HEARD_SECONDS = protocol.LAST_SECOND + 10
-"""Of a test recording: beyond the last point, so that no estimate depends on the cut."""
 
 _GRID = FrameClock(protocol.SAMPLE_RATE, protocol.STRIDE)
 """Of training excerpts: from the first sample on, where the protocol's own points begin a second later."""
@@ -98,12 +95,13 @@ def of_recording(
         AudioError, ScoreError: where it cannot be read.
         DatasetError: where it ends before the first point.
     """
-    heard = evaluation.listen(network, dataset, recording, HEARD_SECONDS)
-    where = points_protocol(network.spec, convention)
-    labels, estimates = evaluation.protocol_points(heard, network.spec, where, interpolation)
-    if not len(labels):
-        raise DatasetError(f"{recording.id}: its {heard.duration:.1f} s end before the protocol's first point")
-    return Points(labels, estimates)
+    rate, where = network.spec.clock.sample_rate, points_protocol(network.spec, convention)
+    notes, audio = dataset.load_notes(recording), dataset.load_audio(recording, rate)
+    num_points = where.num_points(len(audio) / rate)
+    if not num_points:
+        raise DatasetError(f"{recording.id}: its {len(audio) / rate:.1f} s end before the protocol's first point")
+    estimates = _hear(network, audio, where.clock.times(num_points), interpolation)
+    return Points(where.labels(notes, num_points), estimates)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,11 +174,15 @@ def of_training(
 
 
 def _hear(network: RawNetwork, audio: np.ndarray, times: np.ndarray, interpolation: Interpolation) -> np.ndarray:
-    """Estimates `(points, 128)` at times of an excerpt, of which only their surroundings are run through."""
+    """Estimates `(points, 128)` at times of some audio, of which only their surroundings are run through.
+
+    It is cut so that a frame falls on the first of them: where frames are as far apart as points, each has its own.
+    """
     spec = network.spec
     hop = spec.clock.hop_length
     reach = spec.window_length + (spec.margin - spec.num_frames + 1) * hop
-    start = max(0, int(times[0] * spec.clock.sample_rate) - reach) // hop * hop
+    first = round(times[0] * spec.clock.sample_rate)
+    start = first - min(first // hop, -(-reach // hop)) * hop
     stop = int(times[-1] * spec.clock.sample_rate) + reach
     heard = windowing.posteriorgram(audio[start:stop], spec, network)["frame"]
     clock = dataclasses.replace(windowing.recording_clock(spec), origin=start)
