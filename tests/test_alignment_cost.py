@@ -161,7 +161,8 @@ def test_what_does_not_fit_is_refused_by_arithmetic() -> None:
 def test_the_peak_of_work_is_that_of_what_it_held_for_a_while() -> None:
     def work() -> np.ndarray:
         with mmap.mmap(-1, 32 * MIB) as held:  # malloc might give memory that the process holds already
-            held.write(b"x" * MIB * 32)
+            for _ in range(32):
+                held.write(b"x" * MIB)
             return np.zeros(1)
 
     _, spent = worker.measured(work)
