@@ -142,6 +142,11 @@ class Experiment(Section):
         self.task.check(self.model.name, self.model.spec())
         return self
 
+    def trains_as(self, other: Experiment) -> bool:
+        """Whether it is the same training, wherever its records lie."""
+        data = self.data.model_copy(update={"folder": other.data.folder})
+        return self.model_copy(update={"data": data}) == other
+
     def to_yaml(self) -> str:
         """Every value, defaults among them."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

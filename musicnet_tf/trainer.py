@@ -141,14 +141,11 @@ def _validation(experiment: Experiment) -> tf.data.Dataset | None:
 def _claim(run: Path, experiment: Experiment) -> None:
     """Writes `config.yaml`, or checks that the one there asks for the same, wherever its records lie."""
     path = run / config.FILENAME
-    if path.exists():
-        there = config.load(path)
-        folder = {"folder": experiment.data.folder}
-        if there.model_copy(update={"data": there.data.model_copy(update=folder)}) != experiment:
-            raise ConfigError(
-                f"{path}: this folder holds a run of another config; resume it with that config,"
-                " or choose another --run_dir"
-            )
+    if path.exists() and not config.load(path).trains_as(experiment):
+        raise ConfigError(
+            f"{path}: this folder holds a run of another config; resume it with that config,"
+            " or choose another --run_dir"
+        )
     experiment.write(run)
 
 

@@ -13,7 +13,6 @@ that labels which lie off it by a constant, as MusicNet's do by 0.03 s, are move
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pydantic
@@ -26,9 +25,6 @@ from musicnet_tf.alignment.snap import SAME_ONSET, ends, heard_peaks, snap
 from musicnet_tf.errors import ScoreError
 from musicnet_tf.events import Notes
 from musicnet_tf.scores import with_columns
-
-if TYPE_CHECKING:
-    pass
 
 _ONSET_WIDTH = 0.05
 _MEDIAN_NOTES = 17

@@ -122,9 +122,10 @@ def train(chosen: Experiment, run: Path) -> float:
         ConfigError: where the folder holds a run of another config, or on other records.
         RecordError, ModelError: as `trainer.train`.
     """
-    _refuse_other(chosen, run)
+    trained_on = describe_records(chosen)
+    _refuse_other(chosen, trained_on, run)
     files.make_folder(run)
-    with _timed(run, describe_records(chosen)):
+    with _timed(run, trained_on):
         trainer.train(chosen, run)
     return read(run)["seconds"]
 
@@ -145,17 +146,15 @@ def read(run: Path) -> dict[str, Any]:
         raise ModelError(f"{path}: damaged ({error}); remove the folder, and the row is trained again") from error
 
 
-def _refuse_other(chosen: Experiment, run: Path) -> None:
+def _refuse_other(chosen: Experiment, trained_on: dict[str, Any], run: Path) -> None:
     way_out = "choose another --output_dir, or remove the folder, and the row is trained anew"
     path = run / config.FILENAME
     if not path.exists():
         return
-    there = config.load(path)
-    here = there.data.model_copy(update={"folder": chosen.data.folder})
-    if there.model_copy(update={"data": here}) != chosen:
+    if not config.load(path).trains_as(chosen):
         raise ConfigError(f"{path}: this run has another config or --scale; {way_out}")
     before = read(run)["records"]
-    if before is not None and before != describe_records(chosen):
+    if before is not None and before != trained_on:
         raise ConfigError(f"{run}: this run was trained on other records; {way_out}")
 
 
