@@ -6,6 +6,8 @@ import abc
 import dataclasses
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import pydantic
+
 from musicnet_tf.registry import Entry
 from musicnet_tf.timebase import FrameClock
 
@@ -49,12 +51,11 @@ class ModelSpec:
         return cls(**{**fields, "clock": FrameClock(**fields["clock"]), "heads": heads})
 
 
-def midpoint_spec(
-    sample_rate: int, window_length: int, hop_length: int, heads: dict[str, HeadSpec], window_frames: int = 1
-) -> ModelSpec:
+def midpoint_spec(sample_rate: int, window: int, hop_length: int, window_frames: int) -> ModelSpec:
     """The geometry of the paper's models: windows labelled at their midpoints, `window_frames` of them a stretch."""
-    clock = FrameClock(sample_rate, hop_length, origin=window_length // 2)
-    return ModelSpec(clock, window_length + (window_frames - 1) * hop_length, window_frames, margin=0, heads=heads)
+    clock = FrameClock(sample_rate, hop_length, origin=window // 2)
+    heads = {"frame": HeadSpec(128)}
+    return ModelSpec(clock, window + (window_frames - 1) * hop_length, window_frames, margin=0, heads=heads)
 
 
 class Model(Entry, abc.ABC):
@@ -74,3 +75,22 @@ class Model(Entry, abc.ABC):
     @abc.abstractmethod
     def build(self) -> keras.Model:
         """A network `(batch, window_length)` float32 → dict of head → logits `(batch, frames, classes)`."""
+
+
+class WindowModel(Model):
+    """A family that labels the midpoint of each window of a stretch of audio, as the MusicNet paper's models do.
+
+    Attributes:
+        sample_rate: of the waveform that it takes.
+        window: samples that one label is told from.
+        hop_length: samples from one window to the next; the paper's test points.
+        window_frames: windows that one stretch of audio holds.
+    """
+
+    sample_rate: int = 44100
+    window: int = pydantic.Field(default=16384, gt=0)
+    hop_length: int = pydantic.Field(default=512, gt=0)
+    window_frames: int = pydantic.Field(default=1, gt=0)
+
+    def spec(self) -> ModelSpec:
+        return midpoint_spec(self.sample_rate, self.window, self.hop_length, self.window_frames)

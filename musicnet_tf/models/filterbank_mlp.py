@@ -9,35 +9,27 @@ import pydantic
 from keras import layers, ops
 
 from musicnet_tf.frontends import LogFilterbank
-from musicnet_tf.models import HeadSpec, Model, ModelSpec, midpoint_spec
+from musicnet_tf.models import WindowModel
 from musicnet_tf.registry import MODELS
 
 
-class FilterbankModel(Model):
+class FilterbankModel(WindowModel):
     """What the networks of Thickstun et al. 2018 share: log-power of 512 windowed sinusoids in 25 frames a window.
 
     The map is standardised by one running mean and deviation, which adds no trainable parameter and keeps it
     invariant under translation along frequency.
 
     Attributes:
-        sample_rate: of the waveform that it takes.
-        window: samples that it sees.
         filter_length: samples that a sinusoid sees.
-        stride: samples between frames of the map.
+        stride: samples between frames of the map; `hop_length`, `window` and `filter_length` are multiples of it.
         num_filters: sinusoids, geometrically spaced from `fmin` up to, but without, `fmax`, in Hz.
-        hop_length: samples from one window to the next, a multiple of `stride`.
-        window_frames: windows that one stretch of audio holds.
     """
 
-    sample_rate: int = 44100
-    window: int = pydantic.Field(default=16384, gt=0)
     filter_length: int = pydantic.Field(default=4096, gt=0)
     stride: int = pydantic.Field(default=512, gt=0)
     num_filters: int = pydantic.Field(default=512, gt=0)
     fmin: float = pydantic.Field(default=50.0, gt=0)
     fmax: float = pydantic.Field(default=6000.0, gt=0)
-    hop_length: int = pydantic.Field(default=512, gt=0)
-    window_frames: int = pydantic.Field(default=1, gt=0)
 
     @pydantic.model_validator(mode="after")
     def _grids_fit(self) -> FilterbankModel:
@@ -50,11 +42,6 @@ class FilterbankModel(Model):
     def map_frames(self) -> int:
         """Frames of the map of one window."""
         return (self.window - self.filter_length) // self.stride + 1
-
-    def spec(self) -> ModelSpec:
-        return midpoint_spec(
-            self.sample_rate, self.window, self.hop_length, {"frame": HeadSpec(128)}, self.window_frames
-        )
 
     def log_map(self, audio: Any) -> Any:
         """`(batch, samples)` → `(batch, frames, num_filters, 1)`, standardised."""

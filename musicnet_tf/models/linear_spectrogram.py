@@ -10,7 +10,7 @@ from keras import layers
 
 from musicnet_tf.frontends import MagnitudeSpectrum
 from musicnet_tf.layers import RootMeanSquare, Windows
-from musicnet_tf.models import HeadSpec, Model, ModelSpec, midpoint_spec
+from musicnet_tf.models import Model, ModelSpec, midpoint_spec
 from musicnet_tf.registry import MODELS
 
 
@@ -45,8 +45,7 @@ class LinearSpectrogram(Model):
     l2: float = pydantic.Field(default=0.0, ge=0)
 
     def spec(self) -> ModelSpec:
-        heads = {"frame": HeadSpec(128)}
-        return midpoint_spec(self.sample_rate, 2 * self.points, self.hop_length, heads, self.window_frames)
+        return midpoint_spec(self.sample_rate, 2 * self.points, self.hop_length, self.window_frames)
 
     def build(self) -> keras.Model:
         audio = keras.Input((self.spec().window_length,), dtype="float32", name="audio")

@@ -7,23 +7,19 @@ import pydantic
 from keras import layers
 
 from musicnet_tf.layers import RootMeanSquare, SlidingDense
-from musicnet_tf.models import HeadSpec, Model, ModelSpec, midpoint_spec
+from musicnet_tf.models import WindowModel
 from musicnet_tf.registry import MODELS
 
 
 @MODELS.register("mlp")
-class Mlp(Model):
+class Mlp(WindowModel):
     """Raw window → ReLU → 128 notes, no biases (Thickstun et al. 2017, sections 4.2 and 5, Table 3).
 
     Trainable parameters: `hidden * (window + 128)`; 500 nodes on 2048 samples: 1,088,000, 2500 on 2048:
     5,440,000, 500 on 16384: 8,256,000.
 
     Attributes:
-        sample_rate: of the waveform that it takes.
-        window: samples that it sees.
         hidden: nodes of the hidden layer.
-        hop_length: samples from one window to the next; the paper's test points.
-        window_frames: windows that one stretch of audio holds.
         normalize: brings each window to unit power, as the authors' later code does; the paper does not tell.
         l2: weight of the squared norm of the hidden layer's matrix in the loss.
         dropout: share of hidden nodes that is left out in training.
@@ -31,19 +27,11 @@ class Mlp(Model):
 
     source = "Thickstun et al. 2017, Table 3"
 
-    sample_rate: int = 44100
     window: int = pydantic.Field(default=2048, gt=0)
     hidden: int = pydantic.Field(default=500, gt=0)
-    hop_length: int = pydantic.Field(default=512, gt=0)
-    window_frames: int = pydantic.Field(default=1, gt=0)
     normalize: bool = True
     l2: float = pydantic.Field(default=0.0, ge=0)
     dropout: float = pydantic.Field(default=0.0, ge=0, lt=1)
-
-    def spec(self) -> ModelSpec:
-        return midpoint_spec(
-            self.sample_rate, self.window, self.hop_length, {"frame": HeadSpec(128)}, self.window_frames
-        )
 
     def build(self) -> keras.Model:
         audio = keras.Input((self.spec().window_length,), dtype="float32", name="audio")

@@ -9,12 +9,12 @@ import pydantic
 from keras import layers, ops
 
 from musicnet_tf.layers import RootMeanSquare, SlidingDense, Windows
-from musicnet_tf.models import HeadSpec, Model, ModelSpec, midpoint_spec
+from musicnet_tf.models import WindowModel
 from musicnet_tf.registry import MODELS
 
 
 @MODELS.register("waveform_cnn")
-class WaveformCnn(Model):
+class WaveformCnn(WindowModel):
     """Filters over all regions of a raw window → ReLU → 128 notes, no biases (Thickstun et al. 2017, section 4.6).
 
     Trainable parameters: `hidden * (receptive_field + 128)` where regions are pooled, and
@@ -23,14 +23,10 @@ class WaveformCnn(Model):
     apart in 16,384: 11,328,000.
 
     Attributes:
-        sample_rate: of the waveform that it takes.
-        window: samples that it sees.
         receptive_field: samples that a filter sees.
         stride: samples from one region to the next.
         hidden: filters.
         pooling: `mean` or `max` over the regions of a window, or `none`: all go on to the linear layer.
-        hop_length: samples from one window to the next; the paper's test points.
-        window_frames: windows that one stretch of audio holds.
         normalize: brings each window to unit power, as the authors' later code does; the paper does not tell.
         l2: weight of the squared norm of the filters in the loss.
         dropout: share of regions' outputs that is left out in training.
@@ -38,14 +34,10 @@ class WaveformCnn(Model):
 
     source = "Thickstun et al. 2017, section 4.6 and Table 3"
 
-    sample_rate: int = 44100
-    window: int = pydantic.Field(default=16384, gt=0)
     receptive_field: int = pydantic.Field(default=10240, gt=0)
     stride: int = pydantic.Field(default=64, gt=0)
     hidden: int = pydantic.Field(default=500, gt=0)
     pooling: Literal["mean", "max", "none"] = "none"
-    hop_length: int = pydantic.Field(default=512, gt=0)
-    window_frames: int = pydantic.Field(default=1, gt=0)
     normalize: bool = True
     l2: float = pydantic.Field(default=0.0, ge=0)
     dropout: float = pydantic.Field(default=0.0, ge=0, lt=1)
@@ -60,11 +52,6 @@ class WaveformCnn(Model):
     def num_regions(self) -> int:
         """Regions of one window."""
         return (self.window - self.receptive_field) // self.stride + 1
-
-    def spec(self) -> ModelSpec:
-        return midpoint_spec(
-            self.sample_rate, self.window, self.hop_length, {"frame": HeadSpec(128)}, self.window_frames
-        )
 
     def build(self) -> keras.Model:
         audio = keras.Input((self.spec().window_length,), dtype="float32", name="audio")
