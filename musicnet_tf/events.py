@@ -11,6 +11,9 @@ import numpy.typing as npt
 
 from musicnet_tf.errors import ScoreError
 
+NUM_PITCHES = 128
+"""Of MIDI, from 0 on."""
+
 UNKNOWN = -1
 """Stands for a velocity or an instrument that the source does not tell."""
 

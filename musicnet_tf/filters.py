@@ -13,8 +13,8 @@ import scipy.fft
 import scipy.stats
 
 from musicnet_tf.errors import ConfigError
+from musicnet_tf.events import NUM_PITCHES
 
-NUM_PITCHES = 128
 PADDING = 4
 """Points of a transform for each sample of the filter, after that was brought to a power of two: the peak then lies
 so near to a bin that a parabola finds it."""

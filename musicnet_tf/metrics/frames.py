@@ -11,10 +11,9 @@ from mir_eval import multipitch as mir_eval_multipitch
 from sklearn import metrics as sklearn_metrics
 
 from musicnet_tf.errors import ConfigError
-from musicnet_tf.events import Notes
+from musicnet_tf.events import NUM_PITCHES, Notes
 from musicnet_tf.timebase import FrameClock
 
-NUM_PITCHES = 128
 MULTIPITCH_CLOCK = FrameClock(sample_rate=100, hop_length=1)
 """The 10 ms grid on which MIREX scores multiple fundamental frequencies."""
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from musicnet_tf import filters
 from musicnet_tf.errors import ModelError
+from musicnet_tf.events import NUM_PITCHES
 
 LAYER = "filters"
 """Name of the bottom layer in every network that learns filters; its `kernel` is `(receptive field, units)`."""
@@ -118,7 +119,7 @@ def training_notes(sources: Iterable[tuple[Path, float]]) -> np.ndarray | None:
     Raises:
         RecordError: where one is damaged.
     """
-    total = np.zeros(filters.NUM_PITCHES)
+    total = np.zeros(NUM_PITCHES)
     for folder, weight in sources:
         histogram = _notes_of(folder)
         if histogram is None:
@@ -133,7 +134,7 @@ def _notes_of(folder: Path) -> np.ndarray | None:
 
     if not (folder / records.INFO).exists():
         return None
-    histogram = np.zeros(filters.NUM_PITCHES)
+    histogram = np.zeros(NUM_PITCHES)
     for recording, notes in records.read_notes(folder):
         if recording["split"] == "train":
             histogram += filters.note_histogram(notes.pitch, notes.offset - notes.onset)
