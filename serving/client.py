@@ -19,10 +19,9 @@ import grpc
 import numpy as np
 import pydantic
 
-from musicnet_tf import inference
+from musicnet_tf import inference, messages
 from musicnet_tf.errors import ServingError
 from musicnet_tf.manifest import FORMAT_VERSION, Manifest
-from serving import messages
 
 DEFAULT_PORT = 8500
 TIMEOUT = 60.0
