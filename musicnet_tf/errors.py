@@ -42,5 +42,9 @@ class ServingError(MusicNetError):
     """A model server that refused or did not answer."""
 
 
+class VersionGoneError(ServingError):
+    """The version of a model that a client began with, which the server has let go: begin again with another."""
+
+
 class AlignmentError(MusicNetError):
     """A score and a recording that cannot be laid onto one another."""
