@@ -12,6 +12,7 @@ import pydantic
 from tqdm import tqdm
 
 from musicnet_tf import files, validation, windowing
+from musicnet_tf.decode import decoding_of
 from musicnet_tf.decode.notes import NoteDecoding, decode
 from musicnet_tf.errors import ModelError
 from musicnet_tf.events import Notes
@@ -19,7 +20,6 @@ from musicnet_tf.manifest import Manifest
 from musicnet_tf.metrics import frames
 from musicnet_tf.metrics import notes as note_metrics
 from musicnet_tf.models import ModelSpec
-from musicnet_tf.transcription import decoding_of
 
 COARSE = (0.1, 0.3, 0.5, 0.7, 0.9)
 STEPS = ((-0.15, -0.1, -0.05, 0.05, 0.1, 0.15), (-0.03, -0.02, -0.01, 0.01, 0.02, 0.03))
@@ -53,7 +53,7 @@ class Thresholds(pydantic.BaseModel):
         Raises:
             ModelError: where the model does not transcribe notes.
         """
-        decoder = decoding_of(manifest)
+        decoder = decoding_of(manifest, "notes")
         own = manifest.posteriorgram_threshold
         return cls(decoder=decoder, posteriorgram=decoder.frame_threshold if own is None else own)
 

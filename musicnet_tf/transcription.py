@@ -1,4 +1,4 @@
-"""Recordings in, files of notes out: one after the other, in memory that does not grow with their length."""
+"""Recordings in, files of events out: one after the other, in memory that does not grow with their length."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import pydantic
 from tqdm import tqdm
 
-from musicnet_tf import audio, files, validation, windowing
-from musicnet_tf.decode.notes import NoteDecoder, NoteDecoding
-from musicnet_tf.errors import AudioError, ConfigError, ModelError, MusicNetError
+from musicnet_tf import audio, files, windowing
+from musicnet_tf.decode import Decoding, decoding_of
+from musicnet_tf.errors import AudioError, MusicNetError
 from musicnet_tf.manifest import Manifest
-from musicnet_tf.models import HeadSpec
-from musicnet_tf.writers import FORMATS, PosteriorgramSpool, Transcript
+from musicnet_tf.registry import DECODERS
+from musicnet_tf.writers import Format, PosteriorgramSpool, Transcript, check_formats
 
 
 class Predictor(Protocol):
@@ -36,7 +35,7 @@ class Result:
 
     Attributes:
         path: the recording.
-        notes: how many were found.
+        events: how many were found.
         audio_seconds: its length.
         seconds: that it took, once the model was loaded.
         skipped: whether all outputs were there already.
@@ -44,7 +43,7 @@ class Result:
     """
 
     path: Path
-    notes: int = 0
+    events: int = 0
     audio_seconds: float = 0.0
     seconds: float = 0.0
     skipped: bool = False
@@ -79,8 +78,19 @@ def find_recordings(paths: Sequence[str | Path]) -> list[Path]:
     return list(found.values())
 
 
+def chosen_formats(task: str, names: Sequence[str] | None = None) -> list[Format]:
+    """The kinds of files of a task, by their names; its default ones where none are given.
+
+    Raises:
+        ConfigError: where a name is unknown; lists the choices.
+    """
+    decoding = DECODERS.get(task)
+    choices = decoding.formats()
+    return [choices[name] for name in check_formats(decoding.default_formats if names is None else names, choices)]
+
+
 def triage(
-    paths: Iterable[str | Path], output_dir: str | Path, formats: Sequence[str], skip_existing: bool = False
+    paths: Iterable[str | Path], output_dir: str | Path, formats: Sequence[Format], skip_existing: bool = False
 ) -> tuple[list[Path], list[Result]]:
     """What there is to do, told without a model: the recordings to transcribe, and those already settled.
 
@@ -89,7 +99,7 @@ def triage(
     """
     to_do, settled = [], []
     for path in map(Path, paths):
-        if skip_existing and all(output.is_file() for output in _outputs(path, output_dir, formats)):
+        if skip_existing and all(output.is_file() for output in outputs(path, output_dir, formats)):
             settled.append(Result(path, skipped=True))
             continue
         try:
@@ -104,8 +114,8 @@ def transcribe_batch(
     paths: Iterable[str | Path],
     predictor: Predictor,
     output_dir: str | Path,
-    formats: Sequence[str],
-    decoding: NoteDecoding | None = None,
+    formats: Sequence[Format],
+    decoding: Decoding | None = None,
     batch_size: int | None = None,
 ) -> Iterator[Result]:
     """`transcribe_file` for each. One that fails has its reason in `Result.error`, and the next goes on."""
@@ -120,71 +130,46 @@ def transcribe_file(
     path: str | Path,
     predictor: Predictor,
     output_dir: str | Path,
-    formats: Sequence[str],
-    decoding: NoteDecoding | None = None,
+    formats: Sequence[Format],
+    decoding: Decoding | None = None,
     batch_size: int | None = None,
 ) -> Result:
-    """Writes the notes of one recording to `output_dir/<stem><suffix>` for each format.
+    """Writes the events of one recording to `output_dir/<stem><suffix>` for each format.
 
     Args:
         path: of the recording, any audio that `audio.blocks` decodes.
         predictor: the model.
         output_dir: made if need be.
-        formats: names in `writers.FORMATS`.
+        formats: of the decoding's `formats()`.
         decoding: parameters of the decoder; by default those of the model's manifest.
         batch_size: windows a batch; see `windowing.posteriorgrams`.
 
     Raises:
         AudioError: where the recording cannot be read.
         OutputError: where the outputs cannot be written.
-        ModelError: where the model is no transcriber, or breaks its promises.
+        ModelError: where the model breaks its promises.
     """
     path, began = Path(path), time.perf_counter()
     files.make_folder(output_dir)
     spec = predictor.manifest.geometry
     decoding = decoding or decoding_of(predictor.manifest)
-    clock, first_pitch = windowing.recording_clock(spec), _frame_head(predictor.manifest).first_pitch
-    decoder = NoteDecoder(clock, decoding, first_pitch)
-    keep = any(FORMATS[name].needs_posteriorgram for name in formats)
+    clock, decoder = windowing.recording_clock(spec), decoding.start(spec)
+    keep = any(form.needs_posteriorgram for form in formats)
     blocks = _Counted(_with_progress(path, clock.sample_rate))
+    first_pitch = next(iter(spec.heads.values())).first_pitch
     with PosteriorgramSpool(output_dir, clock, first_pitch) as spool:
         for heads in windowing.posteriorgrams(blocks, spec, predictor, batch_size):
             decoder.push(heads)
             if keep:
                 spool.push(heads)
-        notes = decoder.finish()
+        events = decoder.finish()
         duration = blocks.samples / clock.sample_rate
         transcript = Transcript(
-            notes, duration, _printable(path.stem), predictor.manifest.name, spool if keep else None
+            events, duration, _printable(path.stem), predictor.manifest.name, spool if keep else None
         )
-        for name, output in zip(formats, _outputs(path, output_dir, formats), strict=True):
-            FORMATS[name].write(output, transcript)
-    return Result(path, len(notes), duration, time.perf_counter() - began)
-
-
-def decoding_of(manifest: Manifest, **overrides: float | None) -> NoteDecoding:
-    """The decoder's parameters that a model brings with it, some replaced.
-
-    Args:
-        manifest: of a model whose task is `notes`.
-        overrides: fields of `NoteDecoding`; None leaves the model's own.
-
-    Raises:
-        ModelError: where the model does not transcribe notes.
-        ConfigError: where an override is out of range.
-    """
-    _frame_head(manifest)
-    try:
-        decoding = NoteDecoding.model_validate(manifest.decoder)
-    except pydantic.ValidationError as error:
-        reason = validation.describe(NoteDecoding, error)
-        raise ModelError(f"model {manifest.name!r}: its manifest's decoder is not one of notes: {reason}") from error
-    try:
-        return NoteDecoding(**{**decoding.model_dump(), **{k: v for k, v in overrides.items() if v is not None}})
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        name, value = first["loc"][0], first["input"]
-        raise ConfigError(f"{name}={value}: {first['msg'][0].lower()}{first['msg'][1:]}") from error
+        for form, output in zip(formats, outputs(path, output_dir, formats), strict=True):
+            form.write(output, transcript)
+    return Result(path, len(events), duration, time.perf_counter() - began)
 
 
 def _of_folder(folder: Path) -> list[Path]:
@@ -204,15 +189,9 @@ def _printable(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "replace")
 
 
-def _outputs(path: Path, output_dir: str | Path, formats: Sequence[str]) -> list[Path]:
-    return [Path(output_dir) / f"{path.stem}{FORMATS[name].suffix}" for name in formats]
-
-
-def _frame_head(manifest: Manifest) -> HeadSpec:
-    heads = manifest.geometry.heads
-    if "frame" not in heads:
-        raise ModelError(f"model {manifest.name!r} does task {manifest.task!r}, which gives no notes; choose another")
-    return heads["frame"]
+def outputs(path: Path, output_dir: str | Path, formats: Sequence[Format]) -> list[Path]:
+    """The files that a recording becomes, one a format."""
+    return [Path(output_dir) / f"{path.stem}{form.suffix}" for form in formats]
 
 
 class _Counted:

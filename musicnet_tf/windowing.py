@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import collections
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Protocol
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -13,6 +16,14 @@ from musicnet_tf.timebase import FrameClock
 
 Predict = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 """Windows, float32 `(batch, window_length)` → head → activations `(batch, num_frames, num_classes)`."""
+
+
+class Mapped(Protocol):
+    """A model that works on several batches at once, as one on a server does."""
+
+    def map(self, batches: Iterable[np.ndarray]) -> Iterator[Mapping[str, np.ndarray]]:
+        """Batches of windows → their activations as of `Predict`, in order, taken as it goes."""
+
 
 SAMPLES_PER_BATCH = 2**20
 """Audio in one batch where the caller names no batch size: bounds memory alike for long and short windows."""
@@ -34,13 +45,18 @@ def default_batch_size(spec: ModelSpec) -> int:
 
 
 def posteriorgrams(
-    blocks: Iterable[np.ndarray], spec: ModelSpec, predict: Predict, batch_size: int | None = None
+    blocks: Iterable[np.ndarray],
+    spec: ModelSpec,
+    predict: Predict | Mapped,
+    batch_size: int | None = None,
+    kept: int | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Runs a model over a recording of any length, window by window.
 
     Windows overlap so that `spec.margin` frames can be cut off at both ends of each; silence stands
     for what lies before and after the recording. Memory depends on the batch and on the longest block,
-    not on the recording.
+    not on the recording. Where the predictor has a method `map`, it is handed all batches as an iterator, so that
+    it may work on several at once; it gives their outputs in order.
 
     Args:
         blocks: consecutive pieces of the recording, float32 `(samples,)` of any sizes, at the rate of
@@ -48,6 +64,8 @@ def posteriorgrams(
         spec: geometry of the model.
         predict: the model, giving activations in [0, 1].
         batch_size: windows handed over at once; by default as many as hold `SAMPLES_PER_BATCH`.
+        kept: frames of each window that count, the last ones before its right margin; by default all between
+            the margins. Fewer let a listener hear each frame sooner, and cost as many more windows.
 
     Yields:
         Head → float32 `(frames, num_classes)`: consecutive pieces of the posteriorgram. Together they
@@ -55,30 +73,20 @@ def posteriorgrams(
 
     Raises:
         AudioError: where a block is not mono samples.
-        ModelError: where the model does not give what its spec promises.
+        ModelError: where the model does not give what its spec promises, or cannot keep so many frames.
     """
-    batch_size = batch_size or default_batch_size(spec)
-    kept = _kept_frames(spec)
-    stride = kept * spec.clock.hop_length
-    needed = max(spec.window_length, stride) + (batch_size - 1) * stride
-    pieces: list[np.ndarray] = [np.zeros(_silence_before(spec), np.float32)]
-    held, num_samples, num_yielded = len(pieces[0]), 0, 0
+    kept = _kept_frames(spec, kept)
+    promised: collections.deque[tuple[int, int]] = collections.deque()
 
-    for block in blocks:
-        pieces.append(_mono(block))
-        num_samples += len(block)
-        held += len(block)
-        if held < needed:
-            continue
-        audio, start = np.concatenate(pieces), 0
-        while held - start >= needed:
-            yield _predict(audio[start : start + needed], batch_size, spec, predict)
-            num_yielded += batch_size * kept
-            start += batch_size * stride
-        pieces, held = [audio[start:].copy()], held - start
+    def windows() -> Iterator[np.ndarray]:
+        for batch, frames in batches(blocks, spec, batch_size, kept):
+            promised.append((len(batch), frames))
+            yield batch
 
-    missing = recording_clock(spec).num_frames(num_samples) - num_yielded
-    yield from _last(np.concatenate(pieces), missing, spec, predict, batch_size)
+    run = getattr(predict, "map", None) or functools.partial(map, predict)  # type: ignore[arg-type]
+    for outputs in run(windows()):
+        count, frames = promised.popleft()
+        yield {name: _stitch(name, outputs, count, spec, kept)[:frames] for name in spec.heads}
 
 
 def posteriorgram(audio: np.ndarray, spec: ModelSpec, predict: Predict, batch_size: int | None = None) -> dict:
@@ -92,50 +100,80 @@ def posteriorgram(audio: np.ndarray, spec: ModelSpec, predict: Predict, batch_si
     return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in spec.heads}
 
 
+def batches(
+    blocks: Iterable[np.ndarray], spec: ModelSpec, batch_size: int | None = None, kept: int | None = None
+) -> Iterator[tuple[np.ndarray, int]]:
+    """The windows of a recording, each batch as soon as its samples are there; arguments as of `posteriorgrams`.
+
+    Yields:
+        Windows, float32 `(batch, window_length)`, and how many of their kept frames speak for the recording: all
+        but in the last batch, which may reach beyond its end.
+    """
+    batch_size, kept = batch_size or default_batch_size(spec), _kept_frames(spec, kept)
+    stride = kept * spec.clock.hop_length
+    needed = max(spec.window_length, stride) + (batch_size - 1) * stride
+    pieces: list[np.ndarray] = [np.zeros(_silence_before(spec, kept), np.float32)]
+    held, num_samples, num_frames = len(pieces[0]), 0, 0
+
+    for block in blocks:
+        pieces.append(_mono(block))
+        num_samples += len(block)
+        held += len(block)
+        if held < needed:
+            continue
+        audio, start = np.concatenate(pieces), 0
+        while held - start >= needed:
+            yield _cut(audio[start : start + needed], batch_size, stride, spec), batch_size * kept
+            num_frames += batch_size * kept
+            start += batch_size * stride
+        pieces, held = [audio[start:].copy()], held - start
+
+    missing = recording_clock(spec).num_frames(num_samples) - num_frames
+    yield from _last(np.concatenate(pieces), missing, batch_size, kept, spec)
+
+
 def _last(
-    audio: np.ndarray, missing: int, spec: ModelSpec, predict: Predict, batch_size: int
-) -> Iterator[dict[str, np.ndarray]]:
-    """The last `missing` frames, with silence after the end of the recording."""
-    kept = _kept_frames(spec)
+    audio: np.ndarray, missing: int, batch_size: int, kept: int, spec: ModelSpec
+) -> Iterator[tuple[np.ndarray, int]]:
+    """Windows of the last `missing` frames, with silence after the end of the recording."""
     stride = kept * spec.clock.hop_length
     while missing > 0:
         windows = min(batch_size, -(-missing // kept))
         padded = np.zeros(spec.window_length + (windows - 1) * stride, np.float32)
         present = audio[: len(padded)]
         padded[: len(present)] = present
-        chunk = _predict(padded, windows, spec, predict)
-        yield {name: values[:missing] for name, values in chunk.items()}
+        yield _cut(padded, windows, stride, spec), min(missing, windows * kept)
         audio = audio[windows * stride :]
         missing -= windows * kept
 
 
-def _predict(audio: np.ndarray, windows: int, spec: ModelSpec, predict: Predict) -> dict[str, np.ndarray]:
-    """The kept frames of the first `windows` windows in `audio`, joined."""
-    stride = _kept_frames(spec) * spec.clock.hop_length
-    batch = sliding_window_view(audio, spec.window_length)[::stride][:windows]
-    outputs = predict(np.ascontiguousarray(batch))
-    return {name: _stitch(name, outputs, windows, spec) for name in spec.heads}
+def _cut(audio: np.ndarray, windows: int, stride: int, spec: ModelSpec) -> np.ndarray:
+    return np.ascontiguousarray(sliding_window_view(audio, spec.window_length)[::stride][:windows])
 
 
-def _stitch(name: str, outputs: Mapping[str, np.ndarray], windows: int, spec: ModelSpec) -> np.ndarray:
+def _stitch(name: str, outputs: Mapping[str, np.ndarray], windows: int, spec: ModelSpec, kept: int) -> np.ndarray:
+    """The kept frames of a batch of windows, joined."""
     promised = (windows, spec.num_frames, spec.heads[name].num_classes)
     if name not in outputs:
         raise ModelError(f"the model gives no head {name!r}, only {', '.join(outputs)}; its manifest does not fit it")
     values = np.asarray(outputs[name], np.float32)
     if values.shape != promised:
         raise ModelError(f"head {name!r} has shape {values.shape}, its manifest promises {promised}")
-    return values[:, spec.margin : spec.num_frames - spec.margin].reshape(-1, promised[2])
+    end = spec.num_frames - spec.margin
+    return values[:, end - kept : end].reshape(-1, promised[2])
 
 
-def _kept_frames(spec: ModelSpec) -> int:
-    kept = spec.num_frames - 2 * spec.margin
-    if kept < 1:
+def _kept_frames(spec: ModelSpec, wanted: int | None = None) -> int:
+    possible = spec.num_frames - 2 * spec.margin
+    if possible < 1:
         raise ModelError(f"a margin of {spec.margin} frames at both ends leaves nothing of {spec.num_frames} frames")
-    return kept
+    if wanted is not None and not 1 <= wanted <= possible:
+        raise ModelError(f"cannot keep {wanted} frames of a window: between its margins there are {possible}")
+    return wanted or possible
 
 
-def _silence_before(spec: ModelSpec) -> int:
-    samples = spec.clock.origin + spec.margin * spec.clock.hop_length
+def _silence_before(spec: ModelSpec, kept: int) -> int:
+    samples = spec.clock.origin + (spec.num_frames - spec.margin - kept) * spec.clock.hop_length
     if samples < 0:
         raise ModelError(f"a clock origin of {spec.clock.origin} samples lies before the window and its margin")
     return samples

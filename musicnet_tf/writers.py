@@ -8,7 +8,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
@@ -27,14 +27,14 @@ class Transcript:
     """All that is known of a recording once it has been heard.
 
     Attributes:
-        notes: what was found.
+        events: what was found; `Notes` for the formats here.
         duration: seconds of audio.
         title: of the recording, for people to read.
         model: name of the model that listened.
         posteriorgram: the model's activations, where a format needs them.
     """
 
-    notes: Notes
+    events: Any
     duration: float
     title: str = ""
     model: str = ""
@@ -181,11 +181,11 @@ def _write_spooled(path: Path, transcript: Transcript) -> None:
 
 
 FORMATS: dict[str, Format] = {
-    "midi": Format(".mid", lambda path, t: write_midi(path, t.notes)),
-    "csv": Format(".csv", lambda path, t: write_csv(path, t.notes)),
-    "jams": Format(".jams", lambda path, t: write_jams(path, t.notes, t.duration, t.title, t.model)),
+    "midi": Format(".mid", lambda path, t: write_midi(path, t.events)),
+    "csv": Format(".csv", lambda path, t: write_csv(path, t.events)),
+    "jams": Format(".jams", lambda path, t: write_jams(path, t.events, t.duration, t.title, t.model)),
     "npz": Format(".npz", _write_spooled, needs_posteriorgram=True),
-    "png": Format(".png", lambda path, t: write_png(path, t.notes, t.duration, t.title)),
+    "png": Format(".png", lambda path, t: write_png(path, t.events, t.duration, t.title)),
 }
 
 

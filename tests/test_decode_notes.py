@@ -1,5 +1,6 @@
 """The note decoder against hand-made posteriorgrams and against rasterised notes."""
 
+import itertools
 import time
 from pathlib import Path
 
@@ -177,6 +178,45 @@ def test_any_chunking_gives_the_same_notes(heads: dict, cuts: list[int], gap: fl
 
 
 @settings(max_examples=150, deadline=None)
+@given(
+    heads=posteriorgram(),
+    cuts=st.lists(st.integers(0, 60), max_size=20),
+    min_duration=st.sampled_from([0, 0.04, 0.1]),
+    min_velocity=st.sampled_from([1, 70]),
+)
+def test_what_is_told_live_is_what_is_found_at_the_end(
+    heads: dict, cuts: list[int], min_duration: float, min_velocity: int
+) -> None:
+    decoder = NoteDecoder(CLOCK, NoteDecoding(min_duration=min_duration, min_velocity=min_velocity), 21)
+    told = []
+    frames = len(heads["frame"])
+    for start, end in itertools.pairwise(sorted({0, frames, *(min(cut, frames) for cut in cuts)})):
+        decoder.push({name: values[start:end] for name, values in heads.items()})
+        told += decoder.live()
+        assert decoder.live() == []
+    found = decoder.finish()
+    told += decoder.live()
+    ended = sorted((row["onset"], row["pitch"], row["offset"]) for row in told if row["event"] == "note")
+    assert ended == sorted(zip(found.onset, found.pitch, found.offset, strict=True))
+    begun = [(row["time"], row["pitch"]) for row in told if row["event"] == "onset"]
+    assert len(set(begun)) == len(begun)
+    assert set(begun) <= {(onset, pitch) for onset, pitch, _ in ended}, "an onset was told and never kept"
+
+
+def test_a_long_note_is_told_while_it_sounds() -> None:
+    heads = {"frame": np.zeros((40, 1), np.float32), "onset": np.zeros((40, 1), np.float32)}
+    heads["frame"][5:30], heads["onset"][5] = 1, 1
+    decoder = NoteDecoder(CLOCK, NoteDecoding(min_duration=0.04), 60)
+    rows = []
+    for frame in range(40):
+        decoder.push({name: values[frame : frame + 1] for name, values in heads.items()})
+        rows += [(frame, row) for row in decoder.live()]
+    (early, onset), (late, note) = rows
+    assert onset == {"event": "onset", "time": pytest.approx(CLOCK.frame_to_time(5)), "pitch": 60}
+    assert early < 20 < 30 <= late
+    assert (note["onset"], note["offset"]) == pytest.approx((CLOCK.frame_to_time(5), CLOCK.frame_to_time(29.5)))
+
+
 @given(heads=posteriorgram())
 def test_notes_of_a_pitch_never_overlap(heads: dict) -> None:
     notes = decode(heads, CLOCK, NoteDecoding(min_duration=0, offset_threshold=1), 21)

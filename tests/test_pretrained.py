@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from musicnet_tf import audio, inference, scores, windowing
+from musicnet_tf.decode import decoding_of
 from musicnet_tf.decode.notes import decode
 from musicnet_tf.metrics import notes as note_metrics
 from musicnet_tf.thresholds import Thresholds
-from musicnet_tf.transcription import decoding_of
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = inference.shipped()

@@ -13,6 +13,7 @@ import soundfile
 
 import musicnet_tf
 from musicnet_tf import scores, transcription, windowing, writers
+from musicnet_tf.decode import decoding_of
 from musicnet_tf.decode.notes import NoteDecoding, decode
 from musicnet_tf.errors import AudioError, ConfigError, ModelError
 from musicnet_tf.events import Note, Notes
@@ -142,7 +143,7 @@ def test_a_recording_becomes_all_files(musicnet, model, recording: Path, tmp_pat
     assert jam.file_metadata.duration == pytest.approx(3.0)
     heads, clock, first_pitch = writers.read_npz(out / "five notes.npz")
     assert (clock, len(heads["frame"])) == (FrameClock(RATE, HOP), clock.num_frames(3 * RATE))
-    again = decode(heads, clock, transcription.decoding_of(MANIFEST), first_pitch)
+    again = decode(heads, clock, decoding_of(MANIFEST), first_pitch)
     np.testing.assert_allclose(again.onset, midi.onset, atol=0.005)  # float16 and a tick
     assert "5 notes in 3.0 s of audio" in outcome.stdout
     assert outcome.stdout.splitlines()[-1].startswith("1 transcribed; 5 notes in 3.0 s of audio; real-time factor 0.")
@@ -153,7 +154,8 @@ def test_the_file_equals_the_model_in_one_piece(recording: Path, tmp_path: Path,
 
     predictor = SinePredictor()
     for batch_size in (1, 3, None):
-        transcription.transcribe_file(recording, predictor, tmp_path / "out", ["npz"], batch_size=batch_size)
+        npz = transcription.chosen_formats("notes", ["npz"])
+        transcription.transcribe_file(recording, predictor, tmp_path / "out", npz, batch_size=batch_size)
         heads, _, _ = writers.read_npz(tmp_path / "out" / "five notes.npz")
         whole = windowing.posteriorgram(audio.load(recording, RATE), SPEC, predictor)
         np.testing.assert_allclose(heads["velocity"], whole["velocity"], atol=1e-3)
@@ -337,21 +339,25 @@ def test_memory_does_not_grow_with_the_recording(tmp_path: Path, seconds: int) -
         for _ in range(seconds // 60):
             file.write(np.zeros(60 * RATE))
     tracemalloc.start()
-    result = transcription.transcribe_file(path, Ticking(), tmp_path / "out", ["midi", "npz"])
+    result = transcription.transcribe_file(
+        path, Ticking(), tmp_path / "out", transcription.chosen_formats("notes", ["midi", "npz"])
+    )
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert result.audio_seconds == seconds
-    assert result.notes == pytest.approx(seconds * RATE / HOP / (FRAMES - 2 * MARGIN), abs=1)
+    assert result.events == pytest.approx(seconds * RATE / HOP / (FRAMES - 2 * MARGIN), abs=1)
     assert peak < 30e6  # an hour of this audio has 230 MB, its activations 100
 
 
 def test_decoding_comes_from_the_manifest() -> None:
     expected = NoteDecoding(onset_threshold=0.15, frame_threshold=0.4, min_duration=0.1)
-    assert transcription.decoding_of(MANIFEST, frame_threshold=0.4, onset_threshold=None) == expected
+    assert decoding_of(MANIFEST, frame_threshold=0.4, onset_threshold=None) == expected
     with pytest.raises(ConfigError, match="onset_threshold=0: input should be greater than 0"):
-        transcription.decoding_of(MANIFEST, onset_threshold=0)
+        decoding_of(MANIFEST, onset_threshold=0)
     with pytest.raises(ModelError, match="'sines': its manifest's decoder"):
-        transcription.decoding_of(MANIFEST.model_copy(update={"decoder": {"threshold": 1}}))
+        decoding_of(MANIFEST.model_copy(update={"decoder": {"threshold": 1}}))
     beats = SPEC.to_dict() | {"heads": {"beat": {"num_classes": 1, "first_pitch": 0}}}
+    with pytest.raises(ModelError, match="does task 'dance', which this program cannot decode; it knows notes"):
+        decoding_of(MANIFEST.model_copy(update={"task": "dance"}))
     with pytest.raises(ModelError, match="gives no notes"):
-        transcription.decoding_of(MANIFEST.model_copy(update={"spec": beats}))
+        decoding_of(MANIFEST.model_copy(update={"spec": beats}))

@@ -89,6 +89,52 @@ def test_any_blocks_and_batches_give_the_same(sizes: list[int], batch_size: int,
     assert all(0 < len(c["frame"]) <= batch_size * (spec.num_frames - 2 * MARGIN) for c in chunks)
 
 
+@settings(max_examples=40, deadline=None)
+@given(length=st.integers(1, 3000), kept=st.integers(1, 24 - 2 * MARGIN), batch_size=st.integers(1, 5))
+def test_keeping_fewer_frames_of_a_window_gives_the_same(length: int, kept: int, batch_size: int) -> None:
+    audio = np.random.default_rng(length).normal(size=length).astype(np.float32)
+    spec = convolutional_spec(origin=8)
+    chunks = list(windowing.posteriorgrams([audio], spec, predictor(spec), batch_size, kept))
+    np.testing.assert_allclose(np.concatenate([c["frame"] for c in chunks]), one_pass(audio, 8), atol=1e-5)
+    assert all(len(c["frame"]) <= kept * batch_size for c in chunks)
+
+
+def test_a_frame_is_given_as_soon_as_its_right_context_was_heard() -> None:
+    spec, heard = convolutional_spec(), 0
+
+    def blocks():
+        nonlocal heard
+        for _ in range(2000):
+            heard += 1
+            yield np.ones(1, np.float32)
+
+    for count, _ in enumerate(windowing.posteriorgrams(blocks(), spec, predictor(spec), batch_size=1, kept=2), 1):
+        if heard < 2000:
+            assert heard == (2 * count + MARGIN) * HOP
+
+
+def test_a_predictor_with_a_map_is_handed_all_batches_and_may_run_ahead() -> None:
+    spec, log = convolutional_spec(), []
+
+    class TwoAhead:
+        def map(self, batches):
+            taken = []
+            for batch in batches:
+                log.append("taken")
+                taken.append(batch)
+                if len(taken) > 2:
+                    yield predictor(spec)(taken.pop(0))
+            yield from map(predictor(spec), taken)
+
+    audio = RNG.normal(size=3000).astype(np.float32)
+    chunks = []
+    for chunk in windowing.posteriorgrams([audio], spec, TwoAhead(), batch_size=1):
+        log.append("given")
+        chunks.append(chunk["frame"])
+    assert log[:6] == ["taken", "taken", "taken", "given", "taken", "given"]
+    np.testing.assert_allclose(np.concatenate(chunks), one_pass(audio, 0), atol=1e-5)
+
+
 @pytest.mark.parametrize("batch_size", [1, 7, None])
 def test_single_frame_windows_are_centred(batch_size: int | None) -> None:
     """A paper model sees 2,048 samples round one instant: frame k must be centred on sample 512 k."""
@@ -141,5 +187,7 @@ def test_what_does_not_fit_is_refused() -> None:
         windowing.posteriorgram(audio, spec, lambda w: {"onset": w})
     with pytest.raises(ModelError, match=r"shape \(\d, 23, 3\).*promises \(\d, 24, 3\)"):
         windowing.posteriorgram(audio, spec, lambda w: {"frame": predictor(spec)(w)["frame"][:, 1:]})
+    with pytest.raises(ModelError, match=f"cannot keep 99 frames .* there are {24 - 2 * MARGIN}"):
+        list(windowing.posteriorgrams([audio], spec, predictor(spec), kept=99))
     with pytest.raises(ModelError, match="margin of 12 frames"):
         windowing.posteriorgram(audio, dataclasses.replace(spec, margin=12), predictor(spec))

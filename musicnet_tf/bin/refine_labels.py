@@ -63,12 +63,12 @@ def main(argv: list[str]) -> int:
 def _refine(pairs: list[Pair], settings: RefineSettings, folder: Path) -> RefineReport:
     from tqdm import tqdm
 
-    from musicnet_tf import inference, transcription
+    from musicnet_tf import decode, inference
     from musicnet_tf.alignment.refine_report import RefineReport
     from musicnet_tf.errors import MusicNetError
 
     predictor = inference.load(_MODEL.value or inference.DEFAULT_MODEL)
-    decoding = transcription.decoding_of(predictor.manifest)
+    decoding = decode.decoding_of(predictor.manifest, "notes")
     report = RefineReport({"model": predictor.manifest.name, **settings.model_dump(mode="json")})
     for pair in tqdm(pairs, unit="recording", disable=None):
         try:

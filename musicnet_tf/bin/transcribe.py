@@ -21,6 +21,7 @@ from absl import app, flags
 
 if TYPE_CHECKING:
     from musicnet_tf import transcription
+    from musicnet_tf.writers import Format
 
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", "out", "Folder for the outputs; made if need be.")
 _FORMATS = flags.DEFINE_list("formats", ["midi", "csv", "png"], "Any of midi, csv, jams, npz, png.")
@@ -50,9 +51,9 @@ def main(argv: list[str]) -> int:
         raise app.UsageError("name at least one recording or folder")
     if _MODEL.value and _SERVER.value:
         raise app.UsageError("give --model or --server, not both")
-    from musicnet_tf import files, transcription, writers
+    from musicnet_tf import files, transcription
 
-    formats = writers.check_formats(_FORMATS.value)
+    formats = transcription.chosen_formats("notes", _FORMATS.value)
     recordings = transcription.find_recordings(argv[1:])
     files.make_folder(_OUTPUT_DIR.value)
     to_do, results = transcription.triage(recordings, _OUTPUT_DIR.value, formats, _SKIP_EXISTING.value)
@@ -66,8 +67,8 @@ def main(argv: list[str]) -> int:
     return 1 if any(result.error for result in results) else 0
 
 
-def _transcribe(recordings: list[Path], formats: list[str]) -> Iterator[transcription.Result]:
-    from musicnet_tf import inference, transcription  # loading brings TensorFlow: last, after all checks
+def _transcribe(recordings: list[Path], formats: list[Format]) -> Iterator[transcription.Result]:
+    from musicnet_tf import decode, inference, transcription  # loading brings TensorFlow: last, after all checks
 
     if _SERVER.value:
         from serving import client
@@ -76,7 +77,7 @@ def _transcribe(recordings: list[Path], formats: list[str]) -> Iterator[transcri
     else:
         predictor = inference.load(_MODEL.value or inference.DEFAULT_MODEL)
     thresholds = {"onset_threshold": _ONSET_THRESHOLD.value, "frame_threshold": _FRAME_THRESHOLD.value}
-    decoding = transcription.decoding_of(predictor.manifest, **thresholds)
+    decoding = decode.decoding_of(predictor.manifest, "notes", **thresholds)
     yield from transcription.transcribe_batch(
         recordings, predictor, _OUTPUT_DIR.value, formats, decoding, _BATCH_SIZE.value
     )
@@ -88,7 +89,7 @@ def _report(result: transcription.Result) -> None:
     elif result.skipped:
         print(f"{result.name}: skipped, its outputs exist")
     else:
-        print(f"{result.name}: {result.notes} notes in {result.audio_seconds:.1f} s of audio")
+        print(f"{result.name}: {result.events} notes in {result.audio_seconds:.1f} s of audio")
 
 
 def _summary(results: Sequence[transcription.Result]) -> str:
@@ -99,7 +100,7 @@ def _summary(results: Sequence[transcription.Result]) -> str:
         counts["skipped"] += result.skipped
         counts["failed"] += bool(result.error)
     parts = [f"{number} {what}" for what, number in counts.items() if number or what == "transcribed"]
-    text = f"{', '.join(parts)}; {sum(r.notes for r in done)} notes in {audio_seconds:.1f} s of audio"
+    text = f"{', '.join(parts)}; {sum(r.events for r in done)} notes in {audio_seconds:.1f} s of audio"
     if audio_seconds:
         text += f"; real-time factor {seconds / audio_seconds:.3f}"
     return f"{text}; outputs in {_OUTPUT_DIR.value}"

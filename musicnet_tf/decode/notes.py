@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pydantic
 
+from musicnet_tf import windowing
+from musicnet_tf.decode import Decoding
 from musicnet_tf.errors import ModelError
 from musicnet_tf.events import UNKNOWN, Notes
+from musicnet_tf.models import ModelSpec
+from musicnet_tf.registry import DECODERS
 from musicnet_tf.timebase import FrameClock
+
+if TYPE_CHECKING:
+    from musicnet_tf.writers import Format
 
 _HEADS = ("frame", "onset", "offset", "velocity")
 _LOOKAHEAD = 4
@@ -18,7 +26,8 @@ _OFFSET_REACH = 2.0
 """Frames by which a peak of the offset head may lie off the frame head's end of a note, and still refine it."""
 
 
-class NoteDecoding(pydantic.BaseModel):
+@DECODERS.register("notes")
+class NoteDecoding(Decoding):
     """What the decoder may be told. Kept in a model's manifest; thresholds are chosen on validation pieces.
 
     Attributes:
@@ -31,7 +40,9 @@ class NoteDecoding(pydantic.BaseModel):
         min_velocity: softer notes are dropped, where the velocity is known.
     """
 
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+    noun: ClassVar[str] = "notes"
+    heads: ClassVar[tuple[str, ...]] = ("frame",)
+    default_formats: ClassVar[tuple[str, ...]] = ("midi", "csv", "png")
 
     onset_threshold: float = pydantic.Field(0.5, gt=0, le=1)
     frame_threshold: float = pydantic.Field(0.5, gt=0, le=1)
@@ -40,6 +51,15 @@ class NoteDecoding(pydantic.BaseModel):
     max_gap: float = pydantic.Field(0.04, ge=0)
     min_repeat: float = pydantic.Field(0.05, ge=0)
     min_velocity: int = pydantic.Field(1, ge=1, le=127)
+
+    def start(self, spec: ModelSpec) -> NoteDecoder:
+        return NoteDecoder(windowing.recording_clock(spec), self, spec.heads["frame"].first_pitch)
+
+    @classmethod
+    def formats(cls) -> Mapping[str, Format]:
+        from musicnet_tf import writers  # draws, too, which a decoder alone need not
+
+        return writers.FORMATS
 
 
 def velocity_of(activation: np.ndarray) -> np.ndarray:
@@ -95,6 +115,27 @@ class NoteDecoder:
             self._pending = {name: np.concatenate([self._pending[name], new]) for name, new in heads.items()}
         self._decide(len(self._pending["frame"]) - _LOOKAHEAD)
 
+    def live(self) -> list[dict[str, Any]]:
+        """Onsets of notes that still sound and will surely be kept, and notes that ended, since the last call.
+
+        An `onset` has `time`, a `note` `onset` and `offset`, in seconds; both have `pitch`, and `velocity` where
+        the model hears it. A short note ends before its onset is sure, and is told at its end alone.
+        """
+        if self._state is None:
+            return []
+        onset, pitch, velocity = self._state.surely_begun(self._params.min_duration * self._clock.frame_rate)
+        loud = (velocity == UNKNOWN) | (velocity >= self._params.min_velocity)
+        times = self._seconds(onset[loud])
+        begun = [
+            {"event": "onset", "time": float(time)} | _as_json(pitch + self._first_pitch, velocity)
+            for time, pitch, velocity in zip(times, pitch[loud], velocity[loud], strict=True)
+        ]
+        ended = [
+            {"event": "note", "onset": note.onset, "offset": note.offset} | _as_json(note.pitch, note.velocity)
+            for note in self._notes(*self._state.newly_closed())
+        ]
+        return begun + ended
+
     def finish(self) -> Notes:
         """Ends the notes that still sound and gives all, sorted, in seconds."""
         if self._state is None:
@@ -149,11 +190,14 @@ class NoteDecoder:
         return _Peaks(np.concatenate([before, seen]), threshold, self._frame)
 
     def _notes(self, onset: np.ndarray, offset: np.ndarray, pitch: np.ndarray, velocity: np.ndarray) -> Notes:
-        onset = np.maximum(self._clock.frame_to_time(onset), 0.0)
+        onset = self._seconds(onset)
         offset = self._clock.frame_to_time(offset)
         keep = (offset > onset) & (offset - onset >= self._params.min_duration)
         keep &= (velocity == UNKNOWN) | (velocity >= self._params.min_velocity)
         return Notes(onset[keep], offset[keep], pitch[keep] + self._first_pitch, velocity[keep])
+
+    def _seconds(self, onset: np.ndarray) -> np.ndarray:
+        return np.maximum(self._clock.frame_to_time(onset), 0.0)
 
 
 class _State:
@@ -166,6 +210,8 @@ class _State:
         self._last = np.zeros(num_classes)  # last frame that sounded
         self._velocity = np.full(num_classes, UNKNOWN)
         self._closed: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []
+        self._told = np.zeros(num_classes, bool)  # whether `surely_begun` gave the note that is open
+        self._num_told = 0  # of `_closed`, by `newly_closed`
 
     def restartable(self, pitch: np.ndarray, position: np.ndarray, gap: float) -> tuple[np.ndarray, np.ndarray]:
         """Those onsets that do not follow too closely on the one of a note that still sounds."""
@@ -185,6 +231,7 @@ class _State:
             held = self._last >= np.minimum(frame, np.ceil(onset) - 1)
             self.close(again, np.where(held, onset, np.minimum(self._last + 0.5, onset)))
         self.open[pitch] = True
+        self._told[pitch] = False
         self._onset[pitch] = position
         self._last[pitch] = np.floor(position + 0.5)  # an onset sounds, whatever the frame head says
         self._velocity[pitch] = velocity
@@ -215,11 +262,30 @@ class _State:
         refined = (np.abs(self.offset_peak - end) <= _OFFSET_REACH) & (self.offset_peak > self._onset)
         return np.where(refined, self.offset_peak, end)
 
+    def surely_begun(self, min_frames: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Onset, class and velocity of open notes that no offset can make shorter than `min_frames`; each once."""
+        sure = self.open & ~self._told & (self._last - _OFFSET_REACH - self._onset >= min_frames)
+        self._told |= sure
+        return self._onset[sure], np.flatnonzero(sure), self._velocity[sure]
+
     def closed(self) -> tuple[np.ndarray, ...]:
         """Columns onset, offset, class and velocity of all notes that ended."""
-        if not self._closed:
-            return np.zeros(0), np.zeros(0), np.zeros(0, np.int64), np.zeros(0, np.int64)
-        return tuple(np.concatenate(column) for column in zip(*self._closed, strict=True))
+        return _columns(self._closed)
+
+    def newly_closed(self) -> tuple[np.ndarray, ...]:
+        """As `closed`, of those that ended since the last call."""
+        new, self._num_told = self._closed[self._num_told :], len(self._closed)
+        return _columns(new)
+
+
+def _columns(closed: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]) -> tuple[np.ndarray, ...]:
+    if not closed:
+        return np.zeros(0), np.zeros(0), np.zeros(0, np.int64), np.zeros(0, np.int64)
+    return tuple(np.concatenate(column) for column in zip(*closed, strict=True))
+
+
+def _as_json(pitch: int, velocity: int) -> dict[str, int]:
+    return {"pitch": int(pitch)} | ({} if velocity == UNKNOWN else {"velocity": int(velocity)})
 
 
 class _Peaks:
