@@ -1,0 +1,134 @@
+"""Tensors on the wire ↔ arrays that fit a signature.
+
+Whoever sends a request is not trusted: types and shapes are compared with the signature, and sizes with what is
+there, before anything is allocated. (A `TensorProto` of one value may claim any shape, for which it stands.)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.framework import tensor_pb2, tensor_shape_pb2
+
+from serving.server.errors import RequestError, invalid
+from serving.server.servable import Arrays, Signature, TensorSpec
+
+_MAX_REPEATED = 2**24
+"""Elements of the largest tensor for which a single value may stand."""
+_FIELDS = {
+    tf.float32: "float_val",
+    tf.float64: "double_val",
+    tf.int64: "int64_val",
+    tf.bool: "bool_val",
+    **dict.fromkeys([tf.int32, tf.int16, tf.int8, tf.uint8], "int_val"),
+}
+
+
+def check_names(signature: Signature, names: set[str]) -> None:
+    """Raises RequestError where a request does not hold the signature's inputs and them alone."""
+    wanted = set(signature.inputs)
+    if names == wanted:
+        return
+    extra, missing = sorted(names - wanted), sorted(wanted - names)
+    raise invalid(
+        f"input size does not match signature: {len(names)}!={len(wanted)}"
+        f" len({{{','.join(sorted(names))}}}) != len({{{','.join(sorted(wanted))}}})."
+        f" Sent extra: {{{','.join(extra)}}}. Missing but required: {{{','.join(missing)}}}."
+    )
+
+
+def check_shape(name: str, spec: TensorSpec, shape: tuple[int, ...], max_rows: int) -> None:
+    """Raises RequestError where an input has not the signature's shape, or too many rows for one request."""
+    wanted = spec.shape
+    if wanted is not None and (
+        len(shape) != len(wanted)
+        or any(size != want for size, want in zip(shape, wanted, strict=True) if want is not None)
+    ):
+        raise invalid(f"input {name!r} has shape {_listed(shape)}; the signature wants {_listed(wanted)}")
+    if shape and shape[0] > max_rows:
+        raise invalid(f"Task size {shape[0]} is larger than maximum input batch size {max_rows}")
+
+
+def decode(signature: Signature, messages: Mapping[str, Any], max_rows: int) -> Arrays:
+    """Inputs of a request (`TensorProto`s) as arrays; strings as an array of bytes objects.
+
+    Raises:
+        RequestError: where they are not what the signature wants, or more than `max_rows` in number.
+    """
+    check_names(signature, set(messages))
+    return {name: _decode(name, spec, messages[name], max_rows) for name, spec in signature.inputs.items()}
+
+
+def _decode(name: str, spec: TensorSpec, message: Any, max_rows: int) -> np.ndarray:
+    if message.dtype != spec.dtype.as_datatype_enum:
+        raise invalid(f"input {name!r} is of data type {_type_name(message.dtype)}; expected {spec.dtype.name}")
+    if message.tensor_shape.unknown_rank or any(dim.size < 0 for dim in message.tensor_shape.dim):
+        raise invalid(f"input {name!r} does not say what shape it has")
+    shape = tuple(dim.size for dim in message.tensor_shape.dim)
+    check_shape(name, spec, shape, max_rows)
+    size = math.prod(shape)
+    content = message.tensor_content
+    if content and spec.dtype != tf.string:
+        item = np.dtype(spec.dtype.as_numpy_dtype).newbyteorder("<")
+        if len(content) != size * item.itemsize:
+            raise _wrong_size(name, shape, len(content), "bytes")
+        return np.frombuffer(content, item).reshape(shape)
+    return _from_values(name, spec, message, shape, size)
+
+
+def _from_values(name: str, spec: TensorSpec, message: Any, shape: tuple[int, ...], size: int) -> np.ndarray:
+    field = "string_val" if spec.dtype == tf.string else _FIELDS.get(spec.dtype)
+    if field is None:
+        raise invalid(f"input {name!r}: values of type {spec.dtype.name} must be sent as tensor_content")
+    values = getattr(message, field)
+    if len(values) != size and (len(values) != 1 or size > _MAX_REPEATED):
+        raise _wrong_size(name, shape, len(values), "values")
+    if spec.dtype == tf.string:
+        array = np.empty(len(values), object)
+        array[:] = list(values)
+    else:
+        array = np.array(values, spec.dtype.as_numpy_dtype)
+    return (np.broadcast_to(array, shape) if len(values) != size else array.reshape(shape)).copy()
+
+
+def encode(array: np.ndarray) -> Any:
+    """An array as a `TensorProto`, numbers in one piece: value by value takes a hundred times as long."""
+    dtype = tf.as_dtype(array.dtype) if array.dtype != object else tf.string
+    shape = tensor_shape_pb2.TensorShapeProto(dim=[{"size": size} for size in array.shape])
+    message = tensor_pb2.TensorProto(dtype=dtype.as_datatype_enum, tensor_shape=shape)
+    if dtype == tf.string:
+        message.string_val.extend(array.ravel().tolist())
+    else:
+        message.tensor_content = np.ascontiguousarray(array).tobytes()
+    return message
+
+
+def check_filter(signature: Signature, output_filter: list[str]) -> None:
+    """Raises RequestError where a wanted output is not there, or wanted twice."""
+    for index, name in enumerate(output_filter):
+        if name not in signature.outputs:
+            raise invalid(
+                f"output tensor alias not found in signature: {name}"
+                f" Outputs expected to be in the set {{{','.join(sorted(signature.outputs))}}}."
+            )
+        if name in output_filter[:index]:
+            raise invalid(f"duplicate output tensor alias: {name}")
+
+
+def _wrong_size(name: str, shape: tuple[int, ...], held: int, what: str) -> RequestError:
+    return invalid(f"input {name!r} says shape {_listed(shape)} but holds {held} {what}")
+
+
+def _listed(shape: tuple[int | None, ...]) -> str:
+    return f"[{', '.join('?' if size is None else str(size) for size in shape)}]"
+
+
+def _type_name(number: int) -> str:
+    try:
+        return tf.as_dtype(number).name
+    except TypeError:
+        return str(number)
