@@ -14,7 +14,7 @@ class Metrics:
     Attributes:
         requests: by `model_name`, `method`, `entrypoint` (grpc or rest) and `status`. Names that are no
             model's are counted as one, so that clients cannot make the table grow.
-        request_seconds: from a request read to its answer ready, by `model_name` and `entrypoint`.
+        request_seconds: from a request read to its answer ready, by `model_name`, `method` and `entrypoint`.
         queue_seconds: time before a request runs.
         batch_rows: windows that ran as one.
         versions: by `model_name` and `version`, 1 while it is available.
@@ -35,7 +35,7 @@ class Metrics:
         self.request_seconds = Histogram(
             f"{prefix}_request_latency_seconds",
             "From a request read to its answer ready.",
-            ["model_name", "entrypoint"],
+            ["model_name", "method", "entrypoint"],
             buckets=_SECONDS,
             registry=self.registry,
         )

@@ -1,16 +1,19 @@
-"""What a request to a model asks for, whether it came over gRPC or REST, and how it is answered."""
+"""What a request asks for, whether it came over gRPC or REST, and how it is answered."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 
 from grpc import StatusCode
 
-from serving.server import tensors
-from serving.server.errors import RequestError, invalid
+from serving.server import errors, tensors
+from serving.server.errors import RequestError
+from serving.server.gate import Gate
+from serving.server.metrics import Metrics
 from serving.server.models import Models
 from serving.server.scheduler import Scheduler
 from serving.server.servable import Arrays, Signature
@@ -34,21 +37,47 @@ class Answer:
     outputs: Arrays
 
 
-class Predictions:
-    """Answers requests for predictions."""
+class Requests:
+    """Answers requests, counts them, and knows how many are being answered.
 
-    def __init__(self, models: Models, scheduler: Scheduler, max_rows: int) -> None:
+    Attributes:
+        models: what can be asked.
+        gate: closed when the server is being stopped.
+        max_rows: the most windows that one request may hold.
+    """
+
+    def __init__(self, models: Models, scheduler: Scheduler, metrics: Metrics, max_rows: int) -> None:
         self.models = models
+        self.gate = Gate()
         self.max_rows = max_rows
         self._scheduler = scheduler
+        self._metrics = metrics
+
+    @contextlib.contextmanager
+    def answering(self, model: str, method: str, entrypoint: str) -> Iterator[None]:
+        """Counts the block as one request; whatever goes wrong in it becomes a RequestError."""
+        begun, code = time.monotonic(), StatusCode.OK
+        known = model if model in self.models.names() else ""
+        try:
+            with self.gate.passing():
+                if not model:
+                    raise errors.invalid("ModelSpec has no name specified.")
+                yield
+        except Exception as error:
+            told = errors.of(error)
+            code = told.code
+            raise told from error
+        finally:
+            self._metrics.requests.labels(known, method, entrypoint, code.name).inc()
+            self._metrics.request_seconds.labels(known, method, entrypoint).observe(time.monotonic() - begun)
 
     def predict(
         self,
         target: Target,
         signature_name: str,
         read_inputs: Callable[[Signature], Arrays],
-        output_filter: list[str],
         deadline: float,
+        output_filter: Sequence[str] = (),
         on_queued: Callable[[Future[Arrays]], None] | None = None,
     ) -> Answer:
         """Runs a signature of a model.
@@ -57,15 +86,13 @@ class Predictions:
             target: which version of which model.
             signature_name: of it; empty for the default.
             read_inputs: gives what the request holds, checked against the signature.
-            output_filter: outputs that are wanted; all, where it is empty.
             deadline: on the monotonic clock, in seconds.
+            output_filter: outputs that are wanted; all, where it is empty.
             on_queued: is given the request's future, which it may cancel.
 
         Raises:
             RequestError: where the request cannot be answered.
         """
-        if not target.model:
-            raise invalid("ModelSpec has no name specified.")
         with self.models.acquire(target.model, target.version, target.label) as (version, servable):
             signature = servable.signature(signature_name)
             tensors.check_filter(signature, output_filter)
@@ -78,12 +105,9 @@ class Predictions:
 
 def _result(future: Future[Arrays], deadline: float) -> Arrays:
     try:
-        left = deadline - time.monotonic()
-        try:
-            return future.result(min(left, 1e6))
-        except TimeoutError:
-            if future.cancel():
-                raise RequestError(StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded") from None
-            return future.result()  # it is running: the version must stay until it has ended
+        return future.result(max(0.0, deadline - time.monotonic()))
+    except TimeoutError:
+        future.cancel()  # of no effect once it runs
+        raise RequestError(StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded") from None
     except CancelledError:
         raise RequestError(StatusCode.CANCELLED, "the client has gone") from None

@@ -12,6 +12,7 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 from grpc import StatusCode
 from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow_serving.apis import get_model_metadata_pb2
 
 from musicnet_tf import inference
 from musicnet_tf.errors import ModelError
@@ -66,25 +67,28 @@ class Servable:
 
     Attributes:
         signatures: name → signature, of those that can be called.
-        signature_defs: name → `SignatureDef`, all of them, as GetModelMetadata gives them.
+        signature_defs: all of them as a `SignatureDefMap`, as GetModelMetadata gives them.
     """
 
     def __init__(self, folder: Path) -> None:
         """Loads it. Raises ModelError."""
         try:
             graph = saved_model_pb2.SavedModel.FromString((folder / inference.SAVED_MODEL).read_bytes())
-            self.signature_defs: Mapping[str, Any] = dict(graph.meta_graphs[0].signature_def)
+            definitions = graph.meta_graphs[0].signature_def
             self._loaded = tf.saved_model.load(str(folder))  # holds the variables
             self._functions: Mapping[str, Callable[..., Mapping[str, Any]]] = dict(self._loaded.signatures)
         except (OSError, ValueError, LookupError, DecodeError, tf.errors.OpError, AttributeError) as error:
             raise ModelError(f"{folder}: not a SavedModel that can be loaded ({first_line(error)})") from error
+        self.signature_defs = get_model_metadata_pb2.SignatureDefMap()
+        for name, definition in definitions.items():
+            self.signature_defs.signature_def[name].CopyFrom(definition)
         self.signatures = {
             name: Signature(
                 name,
                 {key: TensorSpec.of(info) for key, info in definition.inputs.items()},
                 {key: TensorSpec.of(info) for key, info in definition.outputs.items()},
             )
-            for name, definition in self.signature_defs.items()
+            for name, definition in definitions.items()
             if name in self._functions
         }
 

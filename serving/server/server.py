@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 
 import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
-from musicnet_tf.errors import ServingError
+from musicnet_tf.errors import MusicNetError, ServingError
+from serving.server import config_files, loading
 from serving.server.grpc_services import ModelService, PredictionService
+from serving.server.http_server import HttpServer
 from serving.server.metrics import Metrics
 from serving.server.models import Models
-from serving.server.predict import Predictions
+from serving.server.predict import Requests
+from serving.server.rest import RestApi
 from serving.server.scheduler import Scheduler
-from serving.server.servable import Servable
 from serving.server.settings import Settings
 
 GRACE_SECONDS = 30.0
+_LOG = logging.getLogger(__name__)
 
 
 class Server:
@@ -35,35 +40,55 @@ class Server:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.metrics = Metrics()
-        self.models = Models(Servable, self.metrics, settings.allow_labels_of_unavailable_versions)
+        self.models = Models(loading.load, self.metrics, settings.allow_labels_of_unavailable_versions)
         self.grpc_port = 0
         self.rest_port: int | None = None
         self._scheduler = Scheduler(settings.batching, self.metrics)
-        self._predictions = Predictions(self.models, self._scheduler, settings.batching.max_batch_size)
+        self._requests = Requests(self.models, self._scheduler, self.metrics, settings.batching.max_batch_size)
+        self._health = health.HealthServicer()
         self._stopping = threading.Event()
-        self._watcher = threading.Thread(target=self._watch, name="watch", daemon=True)
+        self._threads: list[threading.Thread] = []
         self._grpc: grpc.Server | None = None
+        self._rest: HttpServer | None = None
 
     def start(self) -> None:
-        """Loads the models, then opens the ports.
+        """Takes the ports, loads the models, and answers from then on.
 
         Raises:
             ConfigError: where a label names a version that is not available.
             ServingError: where a port is taken.
         """
         self._grpc = self._grpc_server()
+        if self.settings.rest_api_port is not None:
+            api = RestApi(self._requests, self.metrics, self.settings)
+            self._rest = HttpServer(
+                self.settings.host, self.settings.rest_api_port, api, self.settings.rest_api_num_threads
+            )
+            self.rest_port = self._rest.port
         self.models.configure(self.settings.models)
+        self._tell_health()
         self._grpc.start()
-        if self.settings.poll_seconds:
-            self._watcher.start()
+        if self._rest:
+            self._rest.start()
+        self._repeat(self.settings.poll_seconds, self._poll)
+        if self.settings.model_config_file:
+            self._repeat(self.settings.model_config_poll_seconds, _Reload(self))
 
     def stop(self, grace: float = GRACE_SECONDS) -> None:
         """Refuses new requests, lets those that run end for up to `grace` seconds, and closes everything."""
+        until = time.monotonic() + grace
         self._stopping.set()
-        if self._grpc:
-            self._grpc.stop(grace).wait()
-        if self._watcher.ident:
-            self._watcher.join()
+        self._health.enter_graceful_shutdown()
+        self._requests.gate.close()
+        stopped = self._grpc.stop(grace) if self._grpc else None
+        self._requests.gate.wait_until_empty(grace)
+        if self._rest:
+            self._rest.stop()
+        if self._grpc and stopped:
+            stopped.wait(min(1.0, max(0.0, until - time.monotonic())))  # last answers are still on their way
+            self._grpc.stop(None).wait()  # whoever watches health would never go
+        for thread in self._threads:
+            thread.join()
         self._scheduler.close()
         self.models.close()
 
@@ -81,30 +106,78 @@ class Server:
         self.stop()
 
     def _grpc_server(self) -> grpc.Server:
-        settings, limit = self.settings, self.settings.max_message_bytes
+        settings = self.settings
         server = grpc.server(
             ThreadPoolExecutor(settings.grpc_max_threads, thread_name_prefix="grpc"),
             options=[
                 ("grpc.so_reuseport", 0),  # or two servers would share a port, each with half of the requests
-                ("grpc.max_receive_message_length", limit),
+                ("grpc.max_receive_message_length", settings.max_message_bytes),
                 ("grpc.max_send_message_length", -1),
             ],
             maximum_concurrent_rpcs=2 * settings.grpc_max_threads,
         )
-        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-            PredictionService(self._predictions, self.metrics), server
-        )
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(self._predictions, self.metrics), server)
-        address = f"{settings.host}:{settings.port}"
+        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(PredictionService(self._requests), server)
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(self._requests), server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        address = f"{host}:{settings.port}"
         try:
-            self.grpc_port = server.add_insecure_port(address)
-        except RuntimeError:
-            self.grpc_port = 0
-        if not self.grpc_port:
-            raise ServingError(f"{address}: cannot listen there; is the port taken? choose another by --port")
+            if tls := settings.tls:
+                credentials = grpc.ssl_server_credentials(
+                    [(tls.key, tls.certificate)], tls.client_authority, tls.client_authority is not None
+                )
+                self.grpc_port = server.add_secure_port(address, credentials)
+            else:
+                self.grpc_port = server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise ServingError(
+                f"{address}: cannot listen there; is the port taken? choose another by --port"
+            ) from error
         return server
 
-    def _watch(self) -> None:
-        while not self._stopping.wait(self.settings.poll_seconds):
-            with contextlib.suppress(Exception):
-                self.models.poll()
+    def _repeat(self, seconds: float, action: object) -> None:
+        if not seconds:
+            return
+
+        def repeat() -> None:
+            while not self._stopping.wait(seconds):
+                try:
+                    action()  # type: ignore[operator]
+                except Exception:
+                    _LOG.exception("a look at files failed; another follows")
+
+        thread = threading.Thread(target=repeat, name="watch", daemon=True)
+        thread.start()
+        self._threads.append(thread)
+
+    def _poll(self) -> None:
+        self.models.poll()
+        self._tell_health()
+
+    def _tell_health(self) -> None:
+        """Whether the server as a whole answers, and whether each model does, under its name."""
+        told = health_pb2.HealthCheckResponse
+        for name, versions in self.models.names().items():
+            self._health.set(name, told.SERVING if versions else told.NOT_SERVING)
+        self._health.set("", told.SERVING)
+
+
+class _Reload:
+    """Looks whether the file of models has changed, and takes it then; one that is faulty changes nothing."""
+
+    def __init__(self, server: Server) -> None:
+        assert server.settings.model_config_file
+        self._server = server
+        self._path = server.settings.model_config_file
+        self._seen: tuple[object, ...] = server.settings.models
+
+    def __call__(self) -> None:
+        try:
+            configs = config_files.read_models(self._path)
+            if configs != self._seen:
+                self._seen = configs
+                self._server.models.configure(configs)
+                self._server._tell_health()
+                _LOG.info("%s: taken up", self._path)
+        except MusicNetError as error:
+            _LOG.error("%s; the models stay as they were", error)

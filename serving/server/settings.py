@@ -113,6 +113,8 @@ class Settings:
         tls: certificates of the gRPC port; None for a connection in the clear.
         metrics_path: where on the REST port Prometheus finds the counters; None for nowhere.
         poll_seconds: between two looks into the models' folders; 0 for one look at the start alone.
+        model_config_file: from which `models` were read, to be read again when it changes.
+        model_config_poll_seconds: between two looks at it; 0 for none.
         allow_labels_of_unavailable_versions: whether a label may name a version that is not there.
         grpc_max_threads: gRPC requests at once; as many again wait, further ones are refused.
         rest_api_num_threads: REST connections at once; further ones are refused.
@@ -129,6 +131,8 @@ class Settings:
     tls: Tls | None = None
     metrics_path: str | None = "/monitoring/prometheus/metrics"
     poll_seconds: float = 1.0
+    model_config_file: Path | None = None
+    model_config_poll_seconds: float = 0.0
     allow_labels_of_unavailable_versions: bool = False
     grpc_max_threads: int = 64
     rest_api_num_threads: int = 32

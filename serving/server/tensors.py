@@ -7,12 +7,11 @@ there, before anything is allocated. (A `TensorProto` of one value may claim any
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.core.framework import tensor_pb2, tensor_shape_pb2
 
 from serving.server.errors import RequestError, invalid
 from serving.server.servable import Arrays, Signature, TensorSpec
@@ -95,19 +94,19 @@ def _from_values(name: str, spec: TensorSpec, message: Any, shape: tuple[int, ..
     return (np.broadcast_to(array, shape) if len(values) != size else array.reshape(shape)).copy()
 
 
-def encode(array: np.ndarray) -> Any:
-    """An array as a `TensorProto`, numbers in one piece: value by value takes a hundred times as long."""
-    dtype = tf.as_dtype(array.dtype) if array.dtype != object else tf.string
-    shape = tensor_shape_pb2.TensorShapeProto(dim=[{"size": size} for size in array.shape])
-    message = tensor_pb2.TensorProto(dtype=dtype.as_datatype_enum, tensor_shape=shape)
+def encode(array: np.ndarray, message: Any) -> None:
+    """Writes an array into a `TensorProto`, numbers in one piece: value by value takes a hundred times as long."""
+    dtype = tf.string if array.dtype == object else tf.as_dtype(array.dtype)
+    message.dtype = dtype.as_datatype_enum
+    for size in array.shape:
+        message.tensor_shape.dim.add(size=size)
     if dtype == tf.string:
         message.string_val.extend(array.ravel().tolist())
     else:
         message.tensor_content = np.ascontiguousarray(array).tobytes()
-    return message
 
 
-def check_filter(signature: Signature, output_filter: list[str]) -> None:
+def check_filter(signature: Signature, output_filter: Sequence[str]) -> None:
     """Raises RequestError where a wanted output is not there, or wanted twice."""
     for index, name in enumerate(output_filter):
         if name not in signature.outputs:
