@@ -1,9 +1,12 @@
-"""Trained models → versioned SavedModels: waveform windows in, activations out, and the manifest with them.
+"""Trained models → versioned SavedModels: windows or WAV files in, activations out, and the manifest with them.
 
 An export is what any stock TensorFlow Serving runs, and what `inference.load` takes:
 
-    DIR/1/saved_model.pb, variables/        two signatures, see `SIGNATURE` and `DESCRIBE` in `inference`
+    DIR/1/saved_model.pb, variables/        the signatures `SIGNATURE`, `WAV_SIGNATURE` and `DESCRIBE` of `inference`
     DIR/1/assets.extra/manifest.json        the same text as `DESCRIBE` gives
+    DIR/1/assets.extra/tf_serving_warmup_requests
+
+Two exports of one model are equal byte for byte.
 """
 
 from __future__ import annotations
@@ -12,10 +15,11 @@ import contextlib
 import os
 import shutil
 from collections.abc import Iterator
+from concurrent import futures
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from musicnet_tf import config, files, inference, validation
+from musicnet_tf import config, files, inference, validation, warmup
 from musicnet_tf.errors import ConfigError, ModelError, OutputError
 from musicnet_tf.manifest import Manifest
 
@@ -55,15 +59,11 @@ def export(
     if version is not None:
         _refuse_existing(output_dir / str(version))  # before the model is loaded, which takes a while
 
-    from musicnet_tf import runs
-
-    manifest, experiment, network = runs.load(folder)
-    if window_frames is not None:
-        manifest, experiment, network = with_window_frames(manifest, network, window_frames)
-    with _made(output_dir):
+    with futures.ThreadPoolExecutor(1) as fresh, _made(output_dir):
         target = output_dir / str(version or next_version(output_dir))
         with _published(target) as part:
-            _write(part, manifest, experiment, network)
+            # Keras counts layers of one kind by thread: in a new one, they have the same names in every export.
+            fresh.submit(_load_and_write, folder, part, window_frames).result()
     return target
 
 
@@ -99,22 +99,31 @@ def with_window_frames(
     return manifest.model_copy(update=update), experiment, rebuilt
 
 
+def _load_and_write(run: Path, folder: Path, window_frames: int | None) -> None:
+    from musicnet_tf import runs
+
+    manifest, experiment, network = runs.load(run)
+    if window_frames is not None:
+        manifest, experiment, network = with_window_frames(manifest, network, window_frames)
+    _write(folder, manifest, experiment, network)
+
+
 def _write(folder: Path, manifest: Manifest, experiment: Experiment, network: keras.Model) -> None:
-    import keras
     import tensorflow as tf
 
-    def describe(each: Any) -> dict[str, Any]:
-        return {inference.MANIFEST: tf.fill(tf.shape(each), manifest.model_dump_json())}
+    from musicnet_tf import canonical, signatures
 
-    windows = tf.TensorSpec((None, manifest.geometry.window_length), tf.float32, name=inference.WINDOWS)
-    archive = keras.export.ExportArchive()  # finds the endpoints' variables; track() would save them twice
-    archive.add_endpoint(inference.SIGNATURE, inference.forward(experiment, network), [windows])
-    archive.add_endpoint(inference.DESCRIBE, describe, [tf.TensorSpec((None,), tf.int32, name=inference.EACH)])
+    served = tf.Module()
+    served.variables_of_network = [variable.value for variable in network.variables]  # in the order of its layers
+    traced = signatures.signatures(manifest, inference.forward(experiment, network))
     try:
-        archive.write_out(str(folder), verbose=False)
+        tf.saved_model.save(served, str(folder), signatures=traced)
+        canonical.rewrite(folder)
     except tf.errors.OpError as error:  # a full disk, as TensorFlow tells it
         raise OSError(" ".join(error.message.split())) from error
-    manifest.write(files.make_folder(folder / inference.ASSETS))
+    assets = files.make_folder(folder / inference.ASSETS)
+    manifest.write(assets)
+    warmup.write(assets, manifest.geometry)
 
 
 @contextlib.contextmanager

@@ -31,6 +31,21 @@ DESCRIBE, EACH, MANIFEST = "describe", "each", "manifest"
 
 There is a batch axis because a server that batches requests refuses inputs without one.
 """
+WAV_SIGNATURE, WAV, NUM_FRAMES = "wav", "wav", "num_frames"
+"""Signature that takes whole recordings, for callers who cut no windows.
+
+Its input is string `(batch,)`, each the bytes of a 16-bit PCM WAV at the model's rate; channels are averaged. It gives
+each head as float32 `(batch, most_frames, classes)`, frame `k` speaking for sample `k * hop_length`, zeros after the
+end of the shorter ones, and int32 `(batch,)`, how many frames each recording has. A recording that is refused brings
+down its batch, also where a server joined it with those of others.
+"""
+MAX_WAV_SECONDS, MAX_WAV_CHANNELS = 600, 8
+"""Length and channels that a recording sent to it may have, as its answer grows with the longest of a batch.
+
+Longer ones go window by window, as `windowing.posteriorgrams` sends them, in memory that does not grow.
+"""
+MAX_BATCH = 64
+"""Windows or recordings in one request: `max_batch_size` of serving/batching.config, beyond which a server refuses."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -144,20 +144,19 @@ def test_versions_count_up_and_are_never_replaced(tiny_run, tiny_export, tmp_pat
 
 
 def test_nothing_half_written_stays(tiny_run, tmp_path, monkeypatch):
-    import keras
     import tensorflow as tf
 
     def fail(self, folder, **options):
         (Path(folder) / "half").write_text("of it")
         raise OSError(28, "No space left on device")
 
-    def fail_as_tensorflow(self, folder, **options):
+    def fail_as_tensorflow(served, folder, **options):
         Path(folder).mkdir()
         raise tf.errors.ResourceExhaustedError(None, None, f"{folder}/half;\nNo space left")
 
     for cls, name, failing in [
         (Manifest, "write", fail),
-        (keras.export.ExportArchive, "write_out", fail_as_tensorflow),
+        (tf.saved_model, "save", fail_as_tensorflow),
     ]:
         monkeypatch.setattr(cls, name, failing)
         for folder in (tmp_path, tmp_path / "new"):
