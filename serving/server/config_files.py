@@ -1,4 +1,4 @@
-"""TensorFlow Serving's configuration files, protos in text form, as settings of this server.
+"""TensorFlow Serving's configuration files, protos as text, as settings of this server.
 
 `tensorflow-serving-api` brings the messages of one of the four alone; the fields of the others are from
 `tensorflow_serving/servables/tensorflow/session_bundle_config.proto` and
@@ -14,9 +14,8 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, te
 from tensorflow_serving.config import model_server_config_pb2
 
 from musicnet_tf.errors import ConfigError
-from serving.server.settings import Batching, ModelConfig, Tls, VersionPolicy
+from serving.server.settings import Batching, ModelConfig, Settings, Tls, VersionPolicy
 
-DEFAULT_METRICS_PATH = "/monitoring/prometheus/metrics"
 _PACKAGE = "musicnet_tf.serving.server"
 _WRAPPED = "google.protobuf.Int64Value"
 # Message → fields as (name, number, type).
@@ -74,7 +73,7 @@ def read_models(path: str | Path) -> tuple[ModelConfig, ...]:
     return tuple(_model(path, config) for config in message.model_config_list.config)
 
 
-def read_batching(path: str | Path) -> Batching:
+def read_batching(path: str | Path, enabled: bool = True) -> Batching:
     """Batching as BatchingParameters say; what they leave out is as in `Batching`.
 
     `allowed_batch_sizes`, `pad_variable_length_inputs` and `thread_pool_name` are taken and change nothing:
@@ -90,7 +89,7 @@ def read_batching(path: str | Path) -> Batching:
         if kind == _WRAPPED and message.HasField(name)
     }
     try:
-        return Batching(enabled=True, **given)
+        return Batching(enabled, **given)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
 
@@ -102,7 +101,7 @@ def read_monitoring(path: str | Path) -> str | None:
         ConfigError: where the file cannot be read, or the path is none.
     """
     prometheus = _parse(path, _CLASS["MonitoringConfig"]()).prometheus_config
-    where = prometheus.path or DEFAULT_METRICS_PATH
+    where = prometheus.path or str(Settings.metrics_path)
     if not where.startswith("/"):
         raise ConfigError(f"{path}: key 'prometheus_config.path': must begin with /, got {where!r}")
     return where if prometheus.enable else None

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from musicnet_tf import inference
 from musicnet_tf.errors import ConfigError
 
 
@@ -151,3 +152,16 @@ def check_models(models: Iterable[ModelConfig]) -> None:
         if not name or name in seen:
             raise ConfigError(f"model {name!r}: is named twice" if name else "a model has no name")
         seen.add(name)
+
+
+def single_model(name: str, base_path: Path) -> ModelConfig:
+    """The newest version of one model.
+
+    Raises:
+        ConfigError: where the folder is not there, or is a version itself.
+    """
+    if not base_path.is_dir():
+        raise ConfigError(f"{base_path}: no such folder; name the one that holds the model's versions")
+    if (base_path / inference.SAVED_MODEL).exists():
+        raise ConfigError(f"{base_path}: is a version itself; name the folder above it")
+    return ModelConfig(name, base_path)
