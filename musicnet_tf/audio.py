@@ -12,6 +12,7 @@ import dataclasses
 import io
 import itertools
 import logging
+import math
 import os
 import re
 import shutil
@@ -39,6 +40,11 @@ SUFFIXES = (*LOSSLESS_SUFFIXES, ".aac", ".m4a", ".mka", ".mp3", ".mp4", ".oga", 
 
 MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 1_000, 1_000_000
 MAX_CHANNELS = 64
+MAX_SECONDS = 24 * 3600.0
+"""How long a source may last, unless the caller says otherwise: a day, which no recording of music reaches.
+
+A compressed file of a few megabytes can hold years of silence, and would keep whoever decodes it busy for days.
+"""
 
 _CHUNK_SAMPLES = 1 << 14  # what a decoder loses at most where a file breaks off
 _TRUNCATION_SECONDS = 0.1  # lossy formats round their stated length; a shortfall below this is no loss
@@ -46,6 +52,7 @@ _MISSCALED_PEAK = 2.0  # lossy decoders overshoot 1 a little; beyond this the fi
 _INT16_SCALE = 32768.0
 _UNKNOWN_LENGTH = 0x7FFF0000  # a wav written to a pipe states a length at or near the largest
 _OGG_MAX_PAGE = 65307
+_NO_LENGTH = 2**63 - 1  # what libsndfile says of a flac that states none
 
 _log = logging.getLogger(__name__)
 
@@ -67,43 +74,47 @@ class AudioInfo:
     duration: float | None
 
 
-def probe(source: Source) -> AudioInfo:
+def probe(source: Source, max_seconds: float = MAX_SECONDS) -> AudioInfo:
     """Reads the header only. Raises AudioError as `blocks` does, as far as the header tells."""
-    with _decoder(source) as (_, stream):
+    with _decoder(source, max_seconds) as (_, stream):
         return stream.info
 
 
-def blocks(source: Source, sample_rate: int | None = None, block_seconds: float = 10.0) -> Iterator[np.ndarray]:
+def blocks(
+    source: Source, sample_rate: int | None = None, block_seconds: float = 10.0, max_seconds: float = MAX_SECONDS
+) -> Iterator[np.ndarray]:
     """Decodes, mixes to mono and resamples piece by piece.
 
     Args:
         source: path, bytes or binary file.
         sample_rate: of the result in Hz; None keeps the file's own.
         block_seconds: length of each block; the last one may be shorter.
+        max_seconds: length of the source beyond which it is refused.
 
     Yields:
         Float32 `(samples,)` in [-1, 1]. Together `n * sample_rate / file's rate` samples of `n`, rounded.
 
     Raises:
         AudioError: on the first block if the source is missing, a folder, empty or not audio, has an absurd rate
-            or channel count, nothing in it decodes, or it is shorter than one sample at the wanted rate; later
-            where a sample is not finite. A file that decodes in part yields that part and logs one warning.
+            or channel count, says that it is too long, nothing in it decodes, or it is shorter than one sample at
+            the wanted rate; later where a sample is not finite, or it is too long without having said so. A file
+            that decodes in part yields that part and logs one warning.
     """
     if sample_rate is not None:
         _check_rate("requested", sample_rate)
-    with _decoder(source) as (name, stream):
+    with _decoder(source, max_seconds) as (name, stream):
         rate = stream.info.sample_rate
         target = sample_rate or rate
-        resampled = _resample(name, _as_mono(name, stream), rate, target)
+        resampled = _resample(name, _as_mono(name, stream, max_seconds), rate, target)
         yield from _rebuffer(resampled, max(1, round(block_seconds * target)))
 
 
-def load(source: Source, sample_rate: int | None = None) -> np.ndarray:
+def load(source: Source, sample_rate: int | None = None, max_seconds: float = MAX_SECONDS) -> np.ndarray:
     """The whole source, equal to its `blocks` joined: float32 mono `(samples,)` in [-1, 1].
 
     With `sample_rate=None` the file keeps its own rate, which `probe` tells. Raises AudioError as `blocks` does.
     """
-    return np.concatenate(list(blocks(source, sample_rate)))
+    return np.concatenate(list(blocks(source, sample_rate, max_seconds=max_seconds)))
 
 
 def resample(samples: np.ndarray, source_rate: int, sample_rate: int, name: str = "audio") -> np.ndarray:
@@ -113,9 +124,9 @@ def resample(samples: np.ndarray, source_rate: int, sample_rate: int, name: str 
         AudioError: naming `name`, where there is no sample at either rate, one is not finite, or a rate is absurd.
     """
     info = AudioInfo(source_rate, 1, len(samples), len(samples) / source_rate if source_rate else None)
-    _check_header(name, info)
+    _check_header(name, info, math.inf)
     _check_rate("requested", sample_rate)
-    mono = _as_mono(name, _Stream(info, iter([np.asarray(samples, np.float32)[:, np.newaxis]])))
+    mono = _as_mono(name, _Stream(info, iter([np.asarray(samples, np.float32)[:, np.newaxis]])), math.inf)
     return np.clip(np.concatenate(list(_resample(name, mono, source_rate, sample_rate))), -1.0, 1.0)
 
 
@@ -176,7 +187,7 @@ class _Stream:
 
 
 @contextlib.contextmanager
-def _decoder(source: Source) -> Iterator[tuple[str, _Stream]]:
+def _decoder(source: Source, max_seconds: float) -> Iterator[tuple[str, _Stream]]:
     """Gives a name for messages, and the stream."""
     with contextlib.ExitStack() as stack:
         name, file = stack.enter_context(_opened(source))
@@ -185,7 +196,7 @@ def _decoder(source: Source) -> Iterator[tuple[str, _Stream]]:
         except (soundfile.SoundFileError, OSError):
             file.seek(0)
             stream = stack.enter_context(_av_decoder(name, file))
-        _check_header(name, stream.info)
+        _check_header(name, stream.info, max_seconds)
         yield name, stream
 
 
@@ -224,6 +235,8 @@ def _soundfile_decoder(file: BinaryIO) -> Iterator[_Stream]:
     damage = _ogg_damage(file)
     with soundfile.SoundFile(file) as sound:
         rate, length = sound.samplerate, sound.frames
+        if length == _NO_LENGTH:
+            raise soundfile.SoundFileError("states no length")  # libsndfile would miss its end, FFmpeg does not
         seconds = length / rate if rate else None
         # libsndfile shortens a wav to what is there, and tells what the header said only in its log.
         stated = re.search(r"^data\s*: (\d+) \(should be (\d+)\)", sound.extra_info, re.MULTILINE)
@@ -284,12 +297,18 @@ def _av_chunks(container: InputContainer, stream: av.AudioStream) -> Iterator[np
                 yield converted.to_ndarray().T
 
 
-def _check_header(name: str, info: AudioInfo) -> None:
+def _check_header(name: str, info: AudioInfo, max_seconds: float) -> None:
     _check_rate(name, info.sample_rate)
     if not 1 <= info.channels <= MAX_CHANNELS:
         raise AudioError(f"{name}: {info.channels} channels; 1 to {MAX_CHANNELS} can be mixed down")
     if info.num_samples == 0:
         raise AudioError(f"{name}: holds no samples")
+    _check_length(name, info.num_samples or 0, info.sample_rate, max_seconds)
+
+
+def _check_length(name: str, num_samples: int, sample_rate: int, max_seconds: float) -> None:
+    if num_samples > max_seconds * sample_rate:
+        raise AudioError(f"{name}: lasts longer than {max_seconds:g} s, more than is decoded; cut it into parts")
 
 
 def _check_rate(name: str, sample_rate: int) -> None:
@@ -297,8 +316,8 @@ def _check_rate(name: str, sample_rate: int) -> None:
         raise AudioError(f"{name}: sample rate {sample_rate} Hz is not in {MIN_SAMPLE_RATE}–{MAX_SAMPLE_RATE} Hz")
 
 
-def _as_mono(name: str, stream: _Stream) -> Iterator[np.ndarray]:
-    """Averages channels, refuses samples that are not numbers, and says once what was lost."""
+def _as_mono(name: str, stream: _Stream, max_seconds: float) -> Iterator[np.ndarray]:
+    """Averages channels, refuses samples that are not numbers or too many, and says once what was lost."""
     count, peak, damage, rate = 0, 0.0, stream.damage, stream.info.sample_rate
     try:
         for chunk in stream.chunks:
@@ -308,6 +327,7 @@ def _as_mono(name: str, stream: _Stream) -> Iterator[np.ndarray]:
                 at = (count + int(np.argmin(finite))) / rate
                 raise AudioError(f"{name}: sample at {at:.3f} s is not a finite number; repair or re-export the file")
             count += len(mono)
+            _check_length(name, count, rate, max_seconds)
             peak = max(peak, float(np.abs(mono).max(initial=0.0)))
             yield mono
     except (soundfile.SoundFileError, av.FFmpegError, ValueError) as error:  # ValueError: PyAV, of odd frames

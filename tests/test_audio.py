@@ -266,6 +266,60 @@ def test_what_cannot_be_encoded_or_decoded_is_refused(act: object, message: str)
         act()  # type: ignore[operator]
 
 
+def silence(container: str, subtype: str, seconds: int) -> bytes:
+    buffer = io.BytesIO()
+    with soundfile.SoundFile(buffer, "w", RATE, 1, subtype, format=container) as file:
+        for _ in range(seconds):
+            file.write(np.zeros(RATE, np.float32))
+    return buffer.getvalue()
+
+
+def without_length(flac: bytes) -> bytes:
+    """The number of samples is the last 36 bits of the eighteen bytes from 8 on (RFC 9639, 8.2); 0 is unknown."""
+    return flac[:21] + bytes([flac[21] & 0xF0, 0, 0, 0, 0]) + flac[26:]
+
+
+@pytest.mark.parametrize("kind", ["stated", "unstated", "ogg"])
+def test_a_small_file_of_long_silence_is_refused_before_it_is_all_decoded(kind: str) -> None:
+    data = silence("OGG", "VORBIS", 40) if kind == "ogg" else silence("FLAC", "PCM_16", 600)
+    assert len(data) < 600_000
+    data = without_length(data) if kind == "unstated" else data
+    message = "lasts longer than 10 s, more than is decoded; cut it into parts"
+    if kind != "unstated":
+        with pytest.raises(AudioError, match=message):
+            audio.probe(data, max_seconds=10)
+    seconds = 0.0
+    with pytest.raises(AudioError, match=message) as caught:
+        for block in audio.blocks(data, 16000, block_seconds=1.0, max_seconds=10):
+            seconds += len(block) / 16000
+    assert seconds <= 10 if kind == "unstated" else seconds == 0
+    assert "\n" not in str(caught.value)
+    with pytest.raises(AudioError, match=message):
+        audio.load(data, max_seconds=10)
+
+
+def test_a_file_may_last_as_long_as_the_limit_and_by_default_a_day() -> None:
+    data = silence("FLAC", "PCM_16", 3)
+    assert len(audio.load(data, max_seconds=3.0)) == 3 * RATE
+    with pytest.raises(AudioError, match=r"longer than 2\.9999 s"):
+        audio.load(data, max_seconds=2.9999)
+    header = bytearray(packed(np.zeros(10), 8000, "FLAC", "PCM_16"))
+    for seconds, refused in ((24 * 3600, False), (24 * 3600 + 1, True)):
+        header[21:26] = (int(header[21] & 0xF0) << 32 | seconds * 8000).to_bytes(5, "big")
+        if refused:
+            with pytest.raises(AudioError, match="longer than 86400 s"):
+                audio.probe(bytes(header))
+        else:
+            assert audio.probe(bytes(header)).duration == seconds
+
+
+def test_a_flac_that_states_no_length_is_read_to_its_end(caplog: pytest.LogCaptureFixture) -> None:
+    data = packed(tone(8000, 6.25), 8000, "FLAC", "PCM_16")
+    assert audio.probe(without_length(data)).num_samples is None
+    np.testing.assert_allclose(audio.load(without_length(data)), audio.load(data), atol=1e-6)
+    assert not caplog.records
+
+
 def test_silence_is_audio() -> None:
     np.testing.assert_array_equal(audio.load(packed(np.zeros(800), 8000), 8000), np.zeros(800))
 
