@@ -14,13 +14,14 @@ a model's folder are taken up while it runs. On SIGTERM or Ctrl-C it lets runnin
 from __future__ import annotations
 
 import contextlib
+import logging
 import signal
 import tempfile
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from absl import app, flags, logging
+from absl import app, flags
 
 if TYPE_CHECKING:
     from serving.server import ModelConfig, Server, Settings
@@ -67,7 +68,7 @@ def main(argv: list[str]) -> int:
         raise app.UsageError("give --model_base_path or --model_config_file, not both")
     if flags.FLAGS["model_name"].present and not _MODEL_BASE_PATH.value:
         raise app.UsageError("--model_name names the model at --model_base_path, which is not given")
-    logging.set_verbosity(logging.INFO)
+    logging.getLogger("serving").setLevel(logging.INFO)  # of loads and unloads; TensorFlow is too talkative
     from serving.server import Server
 
     _limit_threads()

@@ -1,7 +1,8 @@
 """Tensors on the wire ↔ arrays that fit a signature.
 
 Whoever sends a request is not trusted: types and shapes are compared with the signature, and sizes with what is
-there, before anything is allocated. (A `TensorProto` of one value may claim any shape, for which it stands.)
+there, before anything is allocated. (In a `TensorProto` that holds fewer values than its shape says, the last one
+stands for those that are left out, and zero for all: a few bytes may claim any size.)
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from serving.server.errors import RequestError, invalid
 from serving.server.servable import Arrays, Signature, TensorSpec
 
 _MAX_REPEATED = 2**24
-"""Elements of the largest tensor for which a single value may stand."""
+"""Elements of the largest tensor whose values may be left out."""
 _FIELDS = {
     tf.float32: "float_val",
     tf.float64: "double_val",
@@ -83,15 +84,13 @@ def _from_values(name: str, spec: TensorSpec, message: Any, shape: tuple[int, ..
     field = "string_val" if spec.dtype == tf.string else _FIELDS.get(spec.dtype)
     if field is None:
         raise invalid(f"input {name!r}: values of type {spec.dtype.name} must be sent as tensor_content")
-    values = getattr(message, field)
-    if len(values) != size and (len(values) != 1 or size > _MAX_REPEATED):
+    values = list(getattr(message, field))
+    if len(values) > size or len(values) < size > _MAX_REPEATED:
         raise _wrong_size(name, shape, len(values), "values")
-    if spec.dtype == tf.string:
-        array = np.empty(len(values), object)
-        array[:] = list(values)
-    else:
-        array = np.array(values, spec.dtype.as_numpy_dtype)
-    return (np.broadcast_to(array, shape) if len(values) != size else array.reshape(shape)).copy()
+    missing = [values[-1] if values else b"" if field == "string_val" else 0] * (size - len(values))
+    array = np.empty(size, object if field == "string_val" else spec.dtype.as_numpy_dtype)
+    array[:] = values + missing
+    return array.reshape(shape)
 
 
 def encode(array: np.ndarray, message: Any) -> None:
