@@ -140,8 +140,9 @@ def test_what_the_image_copies_is_there_and_sent_to_the_builder():
 
 
 def test_flags_name_the_files_that_the_image_holds():
-    (copied,) = (line.split() for line in instructions("COPY") if line.endswith(" /config/"))
-    assert config_files() == {f"/config/{Path(source).name}" for source in copied[:-1]}
+    ((mode, *copied, _),) = (line.split() for line in instructions("COPY") if line.endswith(" /config/"))
+    assert mode == "--chmod=0555"
+    assert config_files() == {f"/config/{Path(source).name}" for source in copied}
 
 
 def test_every_flag_is_one_of_the_server():
