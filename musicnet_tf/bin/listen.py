@@ -1,0 +1,232 @@
+"""Write down what is played while it is played: from a microphone, a pipe, or a file that is still being written.
+
+Examples:
+    arecord -f S16_LE -r 44100 -c 2 -t raw | musicnet listen - --sample_rate=44100 --channels=2
+    ffmpeg -i rtsp://camera/stream -f s16le -ar 16000 -ac 1 - | musicnet listen - --sample_rate=16000
+    ffmpeg -i concert.mkv -f wav - | musicnet listen - --format=text
+    musicnet listen take3.wav --follow --output_dir=OUT
+    musicnet listen fugue.ogg --latency=2
+
+A row is printed for each event as soon as it is sure: a JSON object with what the model's task tells of it, times in
+seconds, and `heard`, the seconds of audio that had been heard by then. How much that may be after what the row tells is
+said first, on standard error, as are all messages; the less, the more of the machine it takes. Nothing told is
+taken back, and all of it together is what `musicnet transcribe` finds in the whole recording, which --output_dir
+writes at the end.
+
+`-` is standard input: raw samples where --sample_rate is given, else a WAV, whatever length its header states. With
+--follow, a WAV or raw samples that are still being written. Any other file is heard as if it were played, as fast as
+the machine can. What comes while the machine is busy waits, up to 32 MiB; then the source has to. Ctrl-C or SIGTERM
+ends the recording there, and a second one the program.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import numpy as np
+from absl import app, flags
+
+from musicnet_tf.errors import AudioError
+
+if TYPE_CHECKING:
+    from musicnet_tf import streaming, transcription
+    from musicnet_tf.live_audio import Pcm, ReadAhead
+    from musicnet_tf.manifest import Manifest
+    from musicnet_tf.writers import Format, PosteriorgramSpool
+
+_MODEL = flags.DEFINE_string("model", None, "A shipped model's name (`musicnet list`), or a run's or export's folder.")
+_SERVER = flags.DEFINE_string("server", None, "A model on a server instead: grpc://host:port/model[@version].")
+_LATENCY = flags.DEFINE_float(
+    "latency",
+    None,
+    "Seconds of audio that may pass between an instant and the row that tells of it; by default what model and decoder"
+    " need, and 0.3. Less takes more of the machine.",
+    lower_bound=0.0,
+)
+_FORMAT = flags.DEFINE_enum("format", "jsonl", ["jsonl", "text"], "Rows as JSON lines, or for people to read.")
+_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder for files of the whole recording; made if need be.")
+_FORMATS = flags.DEFINE_list("formats", None, "Kinds of these files, as `musicnet transcribe` names them.")
+_SAMPLE_RATE = flags.DEFINE_integer("sample_rate", None, "Of raw samples, in Hz.", lower_bound=1)
+_CHANNELS = flags.DEFINE_integer("channels", None, "Of raw samples; 1 by default.", lower_bound=1)
+_ENCODING = flags.DEFINE_enum("encoding", None, ["s16le", "f32le"], "Of raw samples; s16le by default.")
+_FOLLOW = flags.DEFINE_bool("follow", False, "The file is still being written.")
+_IDLE_SECONDS = flags.DEFINE_float(
+    "idle_seconds", 10.0, "A file that is followed has ended when it has not grown for so long.", lower_bound=0.0
+)
+
+
+class _Source(NamedTuple):
+    """Where sound comes from; without `ahead` it is a whole file."""
+
+    name: str
+    pcm: Pcm | None = None
+    pieces: Iterator[np.ndarray] | None = None
+    ahead: ReadAhead | None = None
+
+
+def main(argv: list[str]) -> int:
+    """Listens to what argv names until it ends, and gives the exit status."""
+    _check(argv[1:])
+    with _wish_to_stop() as stop:
+        source = _open(argv[1], stop)  # what comes while the model is loaded is kept
+        _listen(source, stop)
+    return 0
+
+
+def _check(paths: list[str]) -> None:
+    if len(paths) != 1:
+        raise app.UsageError(f"name one recording, or - for standard input, not {len(paths)}")
+    if _MODEL.value and _SERVER.value:
+        raise app.UsageError("give --model or --server, not both")
+    if _SAMPLE_RATE.value is None and (_CHANNELS.value or _ENCODING.value):
+        raise app.UsageError("--channels and --encoding are of raw samples; give their --sample_rate, too")
+    if _FOLLOW.value and paths[0] == "-":
+        raise app.UsageError("--follow is for files; standard input is heard until it ends")
+    if _FORMATS.value and not _OUTPUT_DIR.value:
+        raise app.UsageError("--formats are of files; name their folder with --output_dir")
+    if paths[0] == "-" and sys.stdin.isatty():
+        raise app.UsageError("standard input is a terminal; pipe sound into it (see the examples)")
+
+
+@contextlib.contextmanager
+def _wish_to_stop() -> Iterator[threading.Event]:
+    """An event that the first SIGINT or SIGTERM sets; the second does what it does elsewhere."""
+    stop = threading.Event()
+    before: dict[int, Any] = {}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def wish(number: int, frame: Any) -> None:
+        restore()
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before[number] = signal.signal(number, wish)
+    try:
+        yield stop
+    finally:
+        stop.set()  # the thread that reads ahead ends, too
+        restore()
+
+
+def _open(path: str, stop: threading.Event) -> _Source:
+    from musicnet_tf import audio, live_audio
+
+    raw = None
+    if _SAMPLE_RATE.value is not None:
+        encoding = live_audio.ENCODINGS[_ENCODING.value or "s16le"]
+        raw = live_audio.Pcm(_SAMPLE_RATE.value, _CHANNELS.value or 1, encoding)
+    if path == "-":
+        name, blocks = "stdin", live_audio.of_pipe(cast(live_audio.Readable, sys.stdin.buffer))
+    elif _FOLLOW.value or raw:
+        idle_seconds = _IDLE_SECONDS.value if _FOLLOW.value else 0.0
+        name, blocks = path, live_audio.of_growing_file(path, idle_seconds, stop.wait)
+    else:
+        audio.probe(path)
+        return _Source(path)
+    ahead = live_audio.ReadAhead(blocks, stop)
+    return _Source(name, *live_audio.decode(ahead, name, raw), ahead)
+
+
+def _listen(source: _Source, stop: threading.Event) -> None:
+    from musicnet_tf import decode, files, streaming, transcription, windowing
+
+    remote = _remote()
+    manifest = remote.manifest if remote else streaming.read_manifest(_model())
+    decoding, clock = decode.decoding_of(manifest), windowing.recording_clock(manifest.geometry)
+    output_dir = _OUTPUT_DIR.value or ""
+    formats = transcription.chosen_formats(manifest.task, _FORMATS.value) if output_dir else []
+    rate = source.pcm.sample_rate if source.pcm else clock.sample_rate
+    kept, latency = streaming.plan(manifest.geometry, decoding, rate, _LATENCY.value)
+    if formats:
+        files.make_folder(output_dir)
+    _say(f"{manifest.name} hears {source.name}; a row comes within {latency} of what it tells")
+    predictor = remote or streaming.load(_model(), kept)
+    share = streaming.cost(predictor, kept)
+    _say(f"takes {share:.0%} of real time" + ", and so falls behind; allow more --latency" * (share >= 1))
+
+    sound = streaming.Sound(_until(stop, source, clock.sample_rate), rate, clock.sample_rate, source.name)
+    with _spool(manifest, formats) as spool:
+        listener = streaming.Listener(sound, predictor, decoding, kept, spool)
+        try:
+            _show(listener, sound, source)
+        except AudioError:
+            if sound.heard or not stop.is_set():
+                raise
+            _say("stopped before anything was heard")
+            return
+        if formats:
+            listener.write(output_dir, formats)
+    _say(_summary(listener, sound, source, decoding.noun))
+
+
+def _remote() -> transcription.Predictor | None:
+    if not _SERVER.value:
+        return None
+    from serving import client
+
+    return client.connect(_SERVER.value)
+
+
+def _model() -> str:
+    from musicnet_tf import inference
+
+    return _MODEL.value or inference.DEFAULT_MODEL
+
+
+def _until(stop: threading.Event, source: _Source, sample_rate: int) -> Iterator[np.ndarray]:
+    """The source's pieces, up to a wish to stop."""
+    from musicnet_tf import audio, live_audio
+
+    whole = source.pieces is None
+    pieces = audio.blocks(source.name, sample_rate, live_audio.PIECE_SECONDS) if whole else source.pieces
+    return itertools.takewhile(lambda _: not stop.is_set(), pieces or ())
+
+
+def _spool(manifest: Manifest, formats: list[Format]) -> contextlib.AbstractContextManager[PosteriorgramSpool | None]:
+    from musicnet_tf import windowing
+    from musicnet_tf.writers import PosteriorgramSpool
+
+    if not any(form.needs_posteriorgram for form in formats):
+        return contextlib.nullcontext()
+    first_pitch = next(iter(manifest.geometry.heads.values())).first_pitch
+    return PosteriorgramSpool(str(_OUTPUT_DIR.value), windowing.recording_clock(manifest.geometry), first_pitch)
+
+
+def _show(listener: streaming.Listener, sound: streaming.Sound, source: _Source) -> None:
+    from musicnet_tf import streaming
+
+    lag = streaming.Lag(source.ahead, source.pcm) if source.ahead and source.pcm else None
+    for row in listener:
+        print(_line(row), flush=True)
+        if lag and (behind := lag.grew(sound.heard)):
+            _say(f"warning: {behind:.1f} s behind what is being played")
+
+
+def _line(row: dict[str, Any]) -> str:
+    row = {name: round(value, 4) if isinstance(value, float) else value for name, value in row.items()}
+    if _FORMAT.value == "jsonl":
+        return json.dumps(row)
+    heard, event = row.pop("heard"), row.pop("event")
+    return f"{heard:9.2f} s  {event:<8}" + "".join(f"  {name} {value:>8}" for name, value in row.items())
+
+
+def _summary(listener: streaming.Listener, sound: streaming.Sound, source: _Source, noun: str) -> str:
+    text = f"{len(listener.events)} {noun} in {sound.duration:.1f} s of audio"
+    waiting = source.pcm.seconds(source.ahead.waiting) if source.pcm and source.ahead else 0.0
+    if waiting:
+        text += f"; stopped, and {waiting:.1f} s that had come were not heard"
+    return text + f"; outputs in {_OUTPUT_DIR.value}" * bool(_OUTPUT_DIR.value)
+
+
+def _say(text: str) -> None:
+    print(f"musicnet listen: {text}", file=sys.stderr, flush=True)
