@@ -69,6 +69,11 @@ def log_frequency_filters(
     return np.maximum(0.0, 1 - np.abs(frequencies - centres) / width).astype(np.float32)
 
 
+def level(power: Any, floor_db: float) -> Any:
+    """Power in decades above `floor_db`, at least 0: silence is exactly 0."""
+    return ops.log10(1.0 + power / 10.0 ** (floor_db / 10))
+
+
 class LogFrequencySpectrogram(keras.layers.Layer):
     """Log-power spectra on a log-frequency axis, one channel for each window length.
 
@@ -105,12 +110,11 @@ class LogFrequencySpectrogram(keras.layers.Layer):
     def call(self, audio: Any) -> Any:
         """`(batch, samples)` → `(batch, frames, bins, windows)`."""
         num_frames = audio.shape[1] // self.hop_length
-        floor = 10.0 ** (self.floor_db / 10)
         channels = []
         for length, filters in zip(self.window_lengths, self._filters, strict=True):
             power = power_spectrum(audio, length, self.hop_length, num_frames)
             banded = ops.matmul(power, ops.convert_to_tensor(filters))
-            channels.append(ops.log10(1.0 + banded / floor))
+            channels.append(level(banded, self.floor_db))
         return ops.stack(channels, axis=-1)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
@@ -216,11 +220,76 @@ class LogFilterbank(keras.layers.Layer):
         blocks = ops.reshape(audio[:, : num_blocks * self.stride], (-1, num_blocks, self.stride))
         parts = ops.square(ops.conv(blocks, ops.convert_to_tensor(self._taps), padding="valid"))
         power = parts[..., : self.num_filters] + parts[..., self.num_filters :]
-        return ops.log10(1.0 + power / 10.0 ** (self._config["floor_db"] / 10))
+        return level(power, self._config["floor_db"])
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         frames = (input_shape[1] - self.window_length) // self.stride + 1  # type: ignore[operator]
         return (input_shape[0], frames, self.num_filters)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), **self._config}
+
+
+class LogPower(keras.layers.Layer):
+    """Power → decades above `floor_db`, at least 0, of any shape; see `level`."""
+
+    def __init__(self, floor_db: float = -80.0, **kwargs: Any) -> None:
+        super().__init__(**{**kwargs, "dtype": "float32"})
+        self.floor_db = floor_db
+
+    def call(self, power: Any) -> Any:
+        return level(power, self.floor_db)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "floor_db": self.floor_db}
+
+
+class MelSpectrogram(keras.layers.Layer):
+    """Power in triangular mel bands, `(batch, samples)` → `(batch, samples // hop_length, num_mels)`.
+
+    Peaks of the bands are 1, so that a steady tone keeps its power, 0.25 at full scale.
+
+    Args:
+        fmin: lower edge of the lowest band, in Hz; the highest ends at the Nyquist frequency.
+        htk: mel scale of HTK (O'Shaughnessy's formula) rather than Slaney's.
+    """
+
+    def __init__(
+        self,
+        sample_rate: int,
+        hop_length: int,
+        window_length: int,
+        num_mels: int,
+        fmin: float,
+        htk: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**{**kwargs, "dtype": "float32"})
+        from librosa import filters  # slow to import, and most families need none
+
+        self._config = {
+            "sample_rate": sample_rate,
+            "hop_length": hop_length,
+            "window_length": window_length,
+            "num_mels": num_mels,
+            "fmin": fmin,
+            "htk": htk,
+        }
+        self.hop_length, self.window_length, self.num_mels = hop_length, window_length, num_mels
+        bands = filters.mel(sr=sample_rate, n_fft=window_length, n_mels=num_mels, fmin=fmin, htk=htk, norm=None)
+        self._filters = bands.T.astype(np.float32)
+
+    def call(self, audio: Any) -> Any:
+        """`(batch, samples)` → `(batch, frames, num_mels)`."""
+        num_frames = audio.shape[1] // self.hop_length
+        power = power_spectrum(audio, self.window_length, self.hop_length, num_frames)
+        return ops.matmul(power, ops.convert_to_tensor(self._filters))
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return (input_shape[0], input_shape[1] // self.hop_length, self.num_mels)  # type: ignore[operator]
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), **self._config}

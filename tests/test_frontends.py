@@ -7,7 +7,7 @@ import pytest
 
 from musicnet_tf import frontends
 from musicnet_tf.errors import ConfigError
-from musicnet_tf.frontends import LogFilterbank, LogFrequencySpectrogram, MagnitudeSpectrum
+from musicnet_tf.frontends import LogFilterbank, LogFrequencySpectrogram, LogPower, MagnitudeSpectrum, MelSpectrogram
 
 RATE = 16000
 HOP = 320
@@ -154,7 +154,13 @@ def test_a_filterbank_that_does_not_fit_is_refused(fields, told):
 
 @pytest.mark.parametrize(
     "layer",
-    [semitones(floor_db=-70.0), MagnitudeSpectrum("hann", "log_power"), LogFilterbank(16000, 512, 256, 64, 100, 4000)],
+    [
+        semitones(floor_db=-70.0),
+        MagnitudeSpectrum("hann", "log_power"),
+        LogFilterbank(16000, 512, 256, 64, 100, 4000),
+        MelSpectrogram(16000, 256, 512, 40, 60.0, htk=True),
+        LogPower(-70.0),
+    ],
     ids=lambda x: type(x).__name__,
 )
 def test_a_config_makes_the_same_layer_again(layer):
@@ -163,6 +169,33 @@ def test_a_config_makes_the_same_layer_again(layer):
     audio = noise(2, 2048)
     np.testing.assert_array_equal(np.asarray(again(audio)), np.asarray(layer(audio)))
     assert layer.compute_output_shape((None, 2048)) == (None, *layer(audio).shape[1:])
+
+
+@pytest.mark.parametrize(("window", "htk"), [(2048, True), (2048, False), (512, True)])
+def test_mel_bands_are_librosas_of_the_power_spectrum(window, htk):
+    import librosa
+
+    audio = noise(2, 6400)
+    ours = np.asarray(MelSpectrogram(RATE, HOP, window, 80, 60.0, htk=htk)(audio))
+    bands = librosa.filters.mel(sr=RATE, n_fft=window, n_mels=80, fmin=60.0, fmax=RATE / 2, htk=htk, norm=None)
+    expected = np.asarray(frontends.power_spectrum(audio, window, HOP, 20)) @ bands.T
+    assert ours.shape == (2, 20, 80)
+    np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-9)
+
+
+def test_a_tone_in_the_middle_of_a_mel_band_keeps_its_power():
+    mels = np.linspace(2595 * np.log10(1 + 60 / 700), 2595 * np.log10(1 + 8000 / 700), 82)[1:-1]
+    middle = 700 * (10 ** (mels[60] / 2595) - 1)
+    power = np.asarray(MelSpectrogram(RATE, HOP, 2048, 80, 60.0, htk=True)(tone(middle)[None]))[0, 25]
+    assert power.argmax() == 60
+    assert 0.25 < power[60] < 0.4  # all of the lobe gathered is 1.5 times its peak
+
+
+def test_levels_by_hand():
+    power = np.array([0.0, 1e-8, 9e-8, 0.25], np.float32)
+    expected = [0.0, np.log10(2), 1.0, np.log10(1 + 0.25e8)]
+    np.testing.assert_allclose(np.asarray(LogPower()(power)), expected, rtol=1e-5)
+    np.testing.assert_allclose(np.asarray(LogPower(-60.0)(power)), np.log10(1 + power * 1e6), rtol=1e-5)
 
 
 def test_spectra_stay_float32_under_a_mixed_policy():
