@@ -6,6 +6,7 @@ import contextlib
 import logging
 import re
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from musicnet_tf import errors
 
 PARTS = ".parts"
 """Folder of the notes that each finished piece of work leaves, from which a later run resumes."""
+
+_LOOK_SECONDS = 0.5  # between two looks at the notes
 
 _TRACEBACK_LOGGERS = ("apache_beam.runners.common", "apache_beam.runners.direct.executor")
 """Loggers that write the traceback of an error which is raised as well."""
@@ -78,8 +81,10 @@ class Progress:
 
     def _watch(self) -> None:
         with tqdm.tqdm(total=len(self._notes), unit=self._unit, disable=None) as bar:
-            ended = False
+            ended, pause = bool(bar.disable), _LOOK_SECONDS
             while not ended:  # once more after the end, so that the bar is full
-                ended = self._stop.wait(0.5)
+                ended = self._stop.wait(pause)
+                began = time.perf_counter()
                 bar.n = self.num_written()
                 bar.refresh()
+                pause = max(_LOOK_SECONDS, 20 * (time.perf_counter() - began))  # many notes far away take long

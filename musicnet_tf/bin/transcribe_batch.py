@@ -1,0 +1,100 @@
+"""Transcribe recordings by the thousand, as an Apache Beam job; needs `musicnet_tf[beam]`.
+
+    musicnet transcribe_batch RECORDINGS --output_dir=OUT --num_workers=4
+    musicnet transcribe_batch '/archive/**/*.flac' --output_dir=OUT --server=grpc://host:8500/notes
+    musicnet transcribe_batch --manifest=recordings.csv --output_dir=OUT --formats=csv
+
+Recordings are those of folders and all folders below, of globs in quotes, files, or the rows of a manifest: a CSV file
+with the column audio, its paths relative to itself, and perhaps id, which names the outputs. OUT keeps the folders. A
+second run skips what is done and tries again what failed; OUT/failed.csv lists that, and is a manifest. In process by
+default; on a cluster by --runner and --beam_option, e.g. --runner=FlinkRunner --beam_option=flink_master=host:8081.
+The exit status is 1 where any recording failed.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from absl import app, flags
+
+if TYPE_CHECKING:
+    from musicnet_tf.transcription import Result
+    from pipelines.transcribe import Model
+
+_TOLD = 10  # failures that are printed; the list of failed recordings has all
+
+_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder for the outputs; made if need be.", required=True)
+_MANIFEST = flags.DEFINE_string("manifest", None, "Table of recordings, instead of naming them.")
+_FORMATS = flags.DEFINE_list("formats", None, "Kinds of files; by default those that suit the model's task.")
+_MODEL = flags.DEFINE_string("model", None, "A shipped model's name (`musicnet list`), or a run's or export's folder.")
+_SERVER = flags.DEFINE_string("server", None, "A model on a server instead: grpc://host:port/model[@version].")
+_SET = flags.DEFINE_multi_string("set", [], "Overrides a parameter of the decoder, such as onset_threshold=0.4.")
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", None, "Windows that the model hears at once.", lower_bound=1)
+_SKIP_EXISTING = flags.DEFINE_bool(
+    "skip_existing", True, "Leave alone what an earlier run did, if nothing has changed."
+)
+_RUNNER = flags.DEFINE_string("runner", "FnApiRunner", "Apache Beam runner; the default runs in this process.")
+_NUM_WORKERS = flags.DEFINE_integer("num_workers", 1, "Processes of the in-process runner.", lower_bound=1)
+_BEAM_OPTION = flags.DEFINE_multi_string("beam_option", [], "Any other Beam option, key=value; may be given again.")
+
+
+def main(argv: list[str]) -> int:
+    """Transcribes what argv or the manifest names and returns 1 if any recording failed."""
+    if bool(argv[1:]) == bool(_MANIFEST.value):
+        raise app.UsageError("name recordings, folders or globs, or give --manifest")
+    if _MODEL.value and _SERVER.value:
+        raise app.UsageError("give --model or --server, not both")
+    from musicnet_tf import validation
+    from pipelines import _recordings, transcribe  # brings Beam
+
+    began = time.perf_counter()
+    found = _recordings.read_manifest(_MANIFEST.value) if _MANIFEST.value else _recordings.find(argv[1:])
+    model = _model()
+    results = transcribe.transcribe(
+        found,
+        _OUTPUT_DIR.value,
+        model,
+        options=transcribe.beam_options(_RUNNER.value, _NUM_WORKERS.value, _BEAM_OPTION.value),
+        formats=_FORMATS.value,
+        overrides=validation.parse_overrides(_SET.value),
+        batch_size=_BATCH_SIZE.value,
+        skip_existing=_SKIP_EXISTING.value,
+        threads=transcribe.threads_of_each(_NUM_WORKERS.value),
+    )
+    failed = [result.error for result in results if result.error]
+    for error in failed[:_TOLD]:
+        print(f"musicnet transcribe_batch: error: {error}", file=sys.stderr)
+    if failed:
+        print(f"failed recordings are listed in {_OUTPUT_DIR.value}/{transcribe.FAILED}", file=sys.stderr)
+    print(_summary(results, transcribe.decoding_of(model.manifest).noun, time.perf_counter() - began))
+    return 1 if failed else 0
+
+
+def _model() -> Model:
+    from pipelines import transcribe
+
+    if not _SERVER.value:
+        return transcribe.local_model(_MODEL.value) if _MODEL.value else transcribe.local_model()
+    import functools
+
+    from serving import client
+
+    return transcribe.remote_model(functools.partial(client.connect, _SERVER.value))
+
+
+def _summary(results: Sequence[Result], noun: str, seconds: float) -> str:
+    done = [r for r in results if not r.error and not r.skipped]
+    audio_seconds = sum(r.audio_seconds for r in done)
+    counts = {
+        "transcribed": len(done),
+        "skipped": sum(r.skipped for r in results),
+        "failed": sum(bool(r.error) for r in results),
+    }
+    parts = [f"{number} {what}" for what, number in counts.items() if number or what == "transcribed"]
+    text = f"{', '.join(parts)}; {sum(r.events for r in done)} {noun} in {audio_seconds:.1f} s of audio"
+    if audio_seconds:
+        text += f"; real-time factor {seconds / audio_seconds:.3f}"
+    return f"{text}; outputs in {_OUTPUT_DIR.value}"
