@@ -37,6 +37,7 @@ from deployment_files import (
     text,
 )
 
+from musicnet_tf import inference
 from serving.address import PORTS, Address
 from serving.options import Options
 
@@ -150,7 +151,7 @@ def test_every_flag_is_one_of_the_server():
     told = flags_told(text("README.md"))
     assert {"model_base_path", "ssl_config_file"} <= set(told)
     given = [*command(), *told, *(word.removeprefix("--").partition("=")[0] for word in added)]
-    of_others = {"server", "time"}  # of `musicnet transcribe` and `docker stop`
+    of_others = {"server", "server_ca", "time"}  # of `musicnet transcribe` and `docker stop`
     assert set(given) - set(FLAGS.split()) - of_others == set()
 
 
@@ -250,6 +251,25 @@ def test_addresses_in_the_readme_are_of_the_model_that_is_served():
     assert set(rest) == {(command()["rest_api_port"], name) for name in served}
     exports = re.findall(r"exported/(\w+)", text("README.md") + text("Dockerfile"))
     assert set(exports) == served
+
+
+def test_commands_in_the_readme_have_the_flags_that_they_give(musicnet):
+    joined = re.sub(r"\\\n\s*", " ", text("README.md"))
+    given = [line.split() for line in re.findall(r"^    musicnet (.*)$", joined, re.MULTILINE)]
+    assert {verb for verb, *_ in given} == {"export", "serve", "transcribe", "transcribe_batch"}
+    for verb in sorted({verb for verb, *_ in given}):
+        known = set(re.findall(r"--(?:\[no\])?(\w+)", musicnet(verb, "--help").stdout))
+        asked = {
+            word[2:].partition("=")[0] for name, *rest in given if name == verb for word in rest if word[:2] == "--"
+        }
+        assert asked - known == set(), verb
+
+
+def test_the_readme_tells_how_long_a_recording_may_be():
+    assert f"up to {inference.MAX_WAV_SECONDS} seconds each" in text("README.md")
+    assert f'"signature_name": "{inference.WAV_SIGNATURE}", "inputs": {{"{inference.WAV}":' in text("README.md")
+    assert f'"inputs": {{"{inference.WINDOWS}":' in text("README.md")
+    assert text("README.md").count(f'"{inference.NUM_FRAMES}":') == 2
 
 
 def test_the_readme_tells_of_every_file():
