@@ -147,7 +147,8 @@ class Transcriber:
                 gone = isinstance(error, VersionGoneError)
                 swaps, failures = swaps + gone, failures + (not gone)
                 if swaps > _SWAPS or failures >= _ATTEMPTS:
-                    raise
+                    self._current(stale)  # raises where the server is away, which other recordings would meet too
+                    return _failure(str(error))
                 _log.warning("%s: begins again: %s", printable(recording.path), error)
 
     def _current(self, stale: _Opened | None) -> _Opened:

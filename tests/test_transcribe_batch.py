@@ -204,13 +204,20 @@ def test_a_version_that_was_swapped_away_loses_nothing(tmp_path, out):
 
 
 def test_a_server_that_stays_away_stops_the_job_which_then_goes_on(corpus, out, tmp_path):
-    open_predictor = work.failing("away", tmp_path / "countdown", [1, *[0] * 20])
+    open_predictor = work.failing("away", tmp_path / "countdown", [1, 0, 0])
     with pytest.raises(ServingError, match=r"^grpc://host:8500/levels: no server answers there$"):
         run(corpus, out, open_predictor)
     (finished,) = files_of(out)
     assert not left_aside(out)
     again = run(corpus, out)
     assert {f"{name}.csv" for name in done(again)} == {f"{name}.csv" for name in LEVELS} - {finished}
+
+
+def test_a_server_that_refuses_a_recording_and_is_there_stops_nothing(corpus, out, tmp_path):
+    open_predictor = work.failing("refused", tmp_path / "countdown", [1, 0, 0, 1, 0])
+    results = run(corpus, out, open_predictor)
+    assert list(failed(out).values()) == ["grpc://host:8500/levels: the server refused"], "after three attempts"
+    assert len(done(results)) == 2, "the last of them after two"
 
 
 @contextlib.contextmanager

@@ -70,9 +70,12 @@ def _open_failing(kind, countdowns):
     calls.append("open")
     faults = {
         "gone": lambda: VersionGoneError("grpc://host:8500/levels@1: the server has let this version go"),
+        "refused": lambda: ServingError("grpc://host:8500/levels: the server refused"),
         "away": lambda: ServingError("grpc://host:8500/levels: no server answers there"),
         "fault": lambda: KeyError("no such thing"),
     }
+    if kind == "away" and countdowns.read_text().startswith("0"):
+        raise faults[kind]()
     return _Failing(faults[kind], countdowns)
 
 

@@ -13,6 +13,8 @@ The exit status is 1 where any recording failed.
 
 from __future__ import annotations
 
+import functools
+import logging
 import sys
 import time
 from collections.abc import Sequence
@@ -20,9 +22,13 @@ from typing import TYPE_CHECKING
 
 from absl import app, flags
 
+import musicnet_tf.bin._server_flags as server_flags
+
 if TYPE_CHECKING:
     from musicnet_tf.transcription import Result
     from pipelines.transcribe import Model
+
+_BESIDES = ("apitools not found", "Resource module is not available")
 
 _TOLD = 10  # failures that are printed; the list of failed recordings has all
 
@@ -30,7 +36,6 @@ _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder for the outputs; m
 _MANIFEST = flags.DEFINE_string("manifest", None, "Table of recordings, instead of naming them.")
 _FORMATS = flags.DEFINE_list("formats", None, "Kinds of files; by default those that suit the model's task.")
 _MODEL = flags.DEFINE_string("model", None, "A shipped model's name (`musicnet list`), or a run's or export's folder.")
-_SERVER = flags.DEFINE_string("server", None, "A model on a server instead: grpc://host:port/model[@version].")
 _SET = flags.DEFINE_multi_string("set", [], "Overrides a parameter of the decoder, such as onset_threshold=0.4.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", None, "Windows that the model hears at once.", lower_bound=1)
 _SKIP_EXISTING = flags.DEFINE_bool(
@@ -39,14 +44,15 @@ _SKIP_EXISTING = flags.DEFINE_bool(
 _RUNNER = flags.DEFINE_string("runner", "FnApiRunner", "Apache Beam runner; the default runs in this process.")
 _NUM_WORKERS = flags.DEFINE_integer("num_workers", 1, "Processes of the in-process runner.", lower_bound=1)
 _BEAM_OPTION = flags.DEFINE_multi_string("beam_option", [], "Any other Beam option, key=value; may be given again.")
+flags.adopt_module_key_flags(server_flags)
 
 
 def main(argv: list[str]) -> int:
     """Transcribes what argv or the manifest names and returns 1 if any recording failed."""
     if bool(argv[1:]) == bool(_MANIFEST.value):
         raise app.UsageError("name recordings, folders or globs, or give --manifest")
-    if _MODEL.value and _SERVER.value:
-        raise app.UsageError("give --model or --server, not both")
+    server_flags.check()
+    _quieten_beam()
     from musicnet_tf import validation
     from pipelines import _recordings, transcribe  # brings Beam
 
@@ -76,13 +82,20 @@ def main(argv: list[str]) -> int:
 def _model() -> Model:
     from pipelines import transcribe
 
-    if not _SERVER.value:
+    if server_flags.SERVER.value is None:
         return transcribe.local_model(_MODEL.value) if _MODEL.value else transcribe.local_model()
-    import functools
-
     from serving import client
 
-    return transcribe.remote_model(functools.partial(client.connect, _SERVER.value))
+    return transcribe.remote_model(functools.partial(client.connect, server_flags.SERVER.value, server_flags.options()))
+
+
+def _quieten_beam() -> None:
+    """Keeps what Beam says of libraries that it could use besides off the terminal."""
+    logging.getLogger().addFilter(_is_of_use)
+
+
+def _is_of_use(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith(_BESIDES)
 
 
 def _summary(results: Sequence[Result], noun: str, seconds: float) -> str:
