@@ -137,4 +137,4 @@ def to_array(tensor: Any) -> np.ndarray:
     if tensor.content:
         return np.frombuffer(tensor.content, dtype).reshape(shape)
     values = np.array(getattr(tensor, field) or [0], dtype)
-    return np.broadcast_to(values, shape) if len(values) == 1 else values.reshape(shape)
+    return np.broadcast_to(values[0], shape) if len(values) == 1 else values.reshape(shape)

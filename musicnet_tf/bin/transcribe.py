@@ -3,6 +3,7 @@
 Examples:
     musicnet transcribe prelude.flac fugue.mp3 --output_dir=OUT
     musicnet transcribe RECORDINGS --output_dir=OUT --formats=midi,png --skip_existing
+    musicnet transcribe RECORDINGS --output_dir=OUT --server=grpc://host:8500/notes:stable
 
 Each recording becomes OUT/<name>.mid, .csv (MusicNet's columns), .png (a piano roll), .jams and .npz (the
 model's activations with their clock), as --formats asks. Of a folder, the audio files directly in it
@@ -12,12 +13,15 @@ exit status is 1 then.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from absl import app, flags
+
+import musicnet_tf.bin._server_flags as server_flags
 
 if TYPE_CHECKING:
     from musicnet_tf import transcription
@@ -26,7 +30,6 @@ if TYPE_CHECKING:
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", "out", "Folder for the outputs; made if need be.")
 _FORMATS = flags.DEFINE_list("formats", ["midi", "csv", "png"], "Any of midi, csv, jams, npz, png.")
 _MODEL = flags.DEFINE_string("model", None, "A shipped model's name (`musicnet list`), or a run's or export's folder.")
-_SERVER = flags.DEFINE_string("server", None, "A model on a server instead: grpc://host:port/model[@version].")
 _SKIP_EXISTING = flags.DEFINE_bool("skip_existing", False, "Leave recordings alone whose outputs are all there.")
 _ONSET_THRESHOLD = flags.DEFINE_float(
     "onset_threshold",
@@ -43,14 +46,14 @@ _FRAME_THRESHOLD = flags.DEFINE_float(
     upper_bound=1.0,
 )
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", None, "Windows that the model hears at once.", lower_bound=1)
+flags.adopt_module_key_flags(server_flags)
 
 
 def main(argv: list[str]) -> int:
     """Transcribes what argv names and returns 1 if any recording failed."""
     if not argv[1:]:
         raise app.UsageError("name at least one recording or folder")
-    if _MODEL.value and _SERVER.value:
-        raise app.UsageError("give --model or --server, not both")
+    server_flags.check()
     from musicnet_tf import files, transcription
 
     formats = transcription.chosen_formats("notes", _FORMATS.value)
@@ -70,17 +73,17 @@ def main(argv: list[str]) -> int:
 def _transcribe(recordings: list[Path], formats: list[Format]) -> Iterator[transcription.Result]:
     from musicnet_tf import decode, inference, transcription  # loading brings TensorFlow: last, after all checks
 
-    if _SERVER.value:
-        from serving import client
-
-        predictor: transcription.Predictor = client.connect(_SERVER.value)
-    else:
-        predictor = inference.load(_MODEL.value or inference.DEFAULT_MODEL)
     thresholds = {"onset_threshold": _ONSET_THRESHOLD.value, "frame_threshold": _FRAME_THRESHOLD.value}
-    decoding = decode.decoding_of(predictor.manifest, "notes", **thresholds)
-    yield from transcription.transcribe_batch(
-        recordings, predictor, _OUTPUT_DIR.value, formats, decoding, _BATCH_SIZE.value
-    )
+    with contextlib.ExitStack() as stack:
+        predictor: transcription.Predictor = (
+            stack.enter_context(server_flags.connect())
+            if server_flags.SERVER.value
+            else inference.load(_MODEL.value or inference.DEFAULT_MODEL)
+        )
+        decoding = decode.decoding_of(predictor.manifest, "notes", **thresholds)
+        yield from transcription.transcribe_batch(
+            recordings, predictor, _OUTPUT_DIR.value, formats, decoding, _BATCH_SIZE.value
+        )
 
 
 def _report(result: transcription.Result) -> None:
