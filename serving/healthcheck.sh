@@ -8,7 +8,7 @@ port=${2:-8501}
 
 status() { # of a model, as the server's REST interface tells it
     exec 3<>"/dev/tcp/127.0.0.1/$port"
-    printf 'GET /v1/models/%s HTTP/1.0\r\nHost: localhost\r\n\r\n' "$1" >&3
+    printf 'GET /v1/models/%s HTTP/1.0\r\nHost: localhost\r\nConnection: close\r\n\r\n' "$1" >&3
     cat <&3
 }
 

@@ -331,6 +331,14 @@ def test_health_is_that_every_model_answers(rest_port, tmp_path, monkeypatch, st
     assert outcome.stderr.partition(":")[0] == unhealthy
 
 
+def test_the_health_check_passes_its_linter():
+    shellcheck = shutil.which("shellcheck")
+    if not shellcheck:
+        pytest.skip("no shellcheck on the PATH")
+    outcome = subprocess.run([shellcheck, SERVING / "healthcheck.sh"], capture_output=True, text=True)
+    assert outcome.returncode == 0, outcome.stdout
+
+
 def test_no_server_or_no_model_is_not_healthy(tmp_path):
     assert healthcheck(SERVING / "models.config", 1).returncode == 1
     (tmp_path / "empty.config").write_text("model_config_list {}\n")
