@@ -37,6 +37,8 @@ SMALL = {
 
 COUNTS = [
     ("harmonic_cnn", {}, 79_271),
+    # 3 x 3 from 32 to 16, scale and shift of its normalisation, then 1 x 1 with a bias
+    ("harmonic_cnn", {"offset": True}, 79_271 + 9 * 32 * 16 + 2 * 16 + 16 + 1),
     ("linear_spectrogram", {"points": 512}, 65_536),
     ("linear_spectrogram", {"points": 1024}, 131_072),
     ("linear_spectrogram", {"points": 4096}, 524_288),
