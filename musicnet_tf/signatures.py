@@ -82,7 +82,12 @@ def _samples(wav: tf.Tensor, spec: ModelSpec) -> tf.RaggedTensor:
 
 
 def _decoded(wav: tf.Tensor, spec: ModelSpec) -> tf.Tensor:
-    samples, rate = tf.audio.decode_wav(wav)
+    # Checked here, because the decoder puts what it found instead, text or not, into its message.
+    is_wav = tf.strings.regex_full_match(tf.strings.substr(wav, 0, 16), r"RIFF\C{4}WAVE(fmt |JUNK)")
+    with tf.control_dependencies(
+        [_require(is_wav, "not a WAV file of 16-bit PCM; its size in bytes is", tf.strings.length(wav))]
+    ):
+        samples, rate = tf.audio.decode_wav(wav)
     length, channels = tf.unstack(tf.shape(samples))
     wanted = spec.clock.sample_rate
     longest, most = inference.MAX_WAV_SECONDS * wanted, inference.MAX_WAV_CHANNELS
@@ -97,8 +102,8 @@ def _decoded(wav: tf.Tensor, spec: ModelSpec) -> tf.Tensor:
     return tf.reduce_mean(samples, axis=1)
 
 
-def _require(condition: tf.Tensor, message: str, value: tf.Tensor) -> None:
-    tf.debugging.Assert(condition, [message, value])
+def _require(condition: tf.Tensor, message: str, value: tf.Tensor) -> tf.Operation | None:
+    return tf.debugging.Assert(condition, [message, value])
 
 
 def _windows(mono: tf.RaggedTensor, num_windows: tf.Tensor, spec: ModelSpec) -> tuple[tf.Tensor, tf.RaggedTensor]:
