@@ -256,7 +256,7 @@ def test_addresses_in_the_readme_are_of_the_model_that_is_served():
 def test_commands_in_the_readme_have_the_flags_that_they_give(musicnet):
     joined = re.sub(r"\\\n\s*", " ", text("README.md"))
     given = [line.split() for line in re.findall(r"^    musicnet (.*)$", joined, re.MULTILINE)]
-    assert {verb for verb, *_ in given} == {"export", "serve", "transcribe", "transcribe_batch"}
+    assert {verb for verb, *_ in given} == {"export", "listen", "serve", "transcribe", "transcribe_batch"}
     for verb in sorted({verb for verb, *_ in given}):
         known = set(re.findall(r"--(?:\[no\])?(\w+)", musicnet(verb, "--help").stdout))
         asked = {
