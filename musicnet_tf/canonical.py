@@ -31,19 +31,23 @@ def rewrite(folder: Path) -> None:
     """
     path = folder / "saved_model.pb"
     saved = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+    rename(saved)
+    path.write_bytes(saved.SerializeToString(deterministic=True))
+    (folder / FINGERPRINT).unlink(missing_ok=True)
+
+
+def rename(saved: saved_model_pb2.SavedModel) -> None:
+    """Gives functions, and the arguments of loops and branches, their canonical names and order."""
     for meta_graph in saved.meta_graphs:
         library = meta_graph.graph_def.library
         for function in library.function:
             _forget_counter(function)
-        renamed = _numbered_from_zero(function.signature.name for function in library.function)
-        _replace(meta_graph, renamed)
+        _replace(meta_graph, _numbered_from_zero(function.signature.name for function in library.function))
         functions = sorted(library.function, key=lambda function: function.signature.name)
         gradients = sorted(library.gradient, key=lambda gradient: gradient.function_name)
         del library.function[:], library.gradient[:]
         library.function.extend(functions)
         library.gradient.extend(gradients)
-    path.write_bytes(saved.SerializeToString(deterministic=True))
-    (folder / FINGERPRINT).unlink(missing_ok=True)
 
 
 def _numbered_from_zero(names: Iterable[str]) -> dict[str, str]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -68,35 +66,6 @@ def test_the_manifest_lies_beside_the_graph_and_within(tiny_run, tiny_export):
     first, second = saved.signatures["describe"](tf.constant([0, 9]))["manifest"].numpy()
     assert first == second
     assert Manifest.model_validate_json(first) == manifest
-
-
-def test_every_operation_is_one_of_stock_tensorflow(tiny_export):
-    from tensorflow.core.protobuf import saved_model_pb2
-    from tensorflow.python.framework import op_def_registry
-
-    saved = saved_model_pb2.SavedModel.FromString((tiny_export / "saved_model.pb").read_bytes())
-    graph = saved.meta_graphs[0].graph_def
-    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
-    used = {node.op for node in nodes}
-    assert {"RFFT", "Conv2D", "Sigmoid"} <= used, "front end and activations are part of what is served"
-    assert [op for op in used if op_def_registry.get(op) is None] == []
-    # tensorflow-io prefixes its operations; they are registered where a test before this one loaded it.
-    assert [op for op in used if op.startswith("IO>") or "PyFunc" in op] == []
-
-
-@pytest.mark.slow
-def test_plain_tensorflow_runs_it_without_this_package(tiny_export, from_weights, rising_tone, tmp_path):
-    np.save(tmp_path / "windows.npy", rising_tone[None, :WINDOW])
-    code = f"""
-import sys, numpy as np, tensorflow as tf
-model = tf.saved_model.load({str(tiny_export)!r})
-frame = model.signatures["serving_default"](windows=tf.constant(np.load("windows.npy")))["frame"]
-np.save("frame.npy", frame.numpy())
-assert not {{"musicnet_tf", "tensorflow_io"}} & set(sys.modules)
-"""
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
-    expected = from_weights(rising_tone[None, :WINDOW])["frame"]
-    np.testing.assert_allclose(np.load(tmp_path / "frame.npy"), expected, rtol=0, atol=1e-6)
 
 
 def test_only_the_networks_variables_are_saved(tiny_run, tiny_export):
