@@ -87,6 +87,7 @@ class AsyncPredictor(Remote):
 
     async def _answered(self, messages: AsyncIterable[tuple[np.ndarray, bool]]) -> AsyncIterator[tuple[Heads, bool]]:
         waiting: collections.deque[tuple[asyncio.Task[Heads], bool]] = collections.deque()
+        self._check_open(self._closed.is_set())
         try:
             async for windows, is_last in messages:
                 waiting.append((asyncio.create_task(self._run(self._session.activations(windows))), is_last))
@@ -104,7 +105,7 @@ class AsyncPredictor(Remote):
         """Carries out a conversation."""
         conversation = Conversation(steps)
         while step := conversation.step():
-            self._still(self._closed.is_set())
+            self._check_open(self._closed.is_set())
             if isinstance(step, Pause):
                 await asyncio.sleep(step.seconds)
                 continue

@@ -123,6 +123,7 @@ class RemotePredictor(Remote):
     def _answered(self, messages: Iterable[tuple[np.ndarray, bool]]) -> Iterator[tuple[Heads, bool]]:
         """The answers to messages, in order; what is told with a message comes with its answer."""
         waiting: collections.deque[tuple[Future[Heads], bool]] = collections.deque()
+        self._check_open(self._closed.is_set())
         try:
             for windows, is_last in messages:
                 waiting.append((self._threads.submit(self._run, self._session.activations(windows)), is_last))
@@ -140,7 +141,7 @@ class RemotePredictor(Remote):
         """Carries out a conversation."""
         conversation = Conversation(steps)
         while step := conversation.step():
-            self._still(self._closed.is_set())
+            self._check_open(self._closed.is_set())
             if isinstance(step, Pause):
                 self._closed.wait(step.seconds)
                 continue

@@ -62,7 +62,7 @@ class Refusal(Exception):  # noqa: N818  # an answer as any other; the errors th
     def __init__(self, code: str, details: str = "") -> None:
         super().__init__(code, details)
         self.code = code
-        self.details = _printable(details)
+        self.details = printable(details)
 
     @property
     def is_of_size(self) -> bool:
@@ -130,7 +130,7 @@ class Conversation(Generic[T]):
         self._refusal = refusal
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """One line without control characters, which a terminal would obey."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return line if len(line) <= _MAX_DETAILS else f"{line[:_MAX_DETAILS]}…"

@@ -18,7 +18,7 @@ from musicnet_tf.errors import ServingError, VersionGoneError
 from musicnet_tf.manifest import FORMAT_VERSION, Manifest
 from serving import credentials, retry
 from serving.address import Address
-from serving.exchange import UNREADABLE, Answer, Pause, Predict, Refusal, Send, Steps, Versions
+from serving.exchange import UNREADABLE, Answer, Pause, Predict, Refusal, Send, Steps, Versions, printable
 from serving.options import Options
 
 Heads = dict[str, np.ndarray]
@@ -69,9 +69,8 @@ class Session:
             ServingError: where there is no such model, or it does not describe itself.
         """
         for attempt in range(1, _OPENINGS + 1):
-            self.address = self._asked
             try:
-                yield from self._describe(patience)
+                self.address, self.manifest = yield from self._describe(patience)
                 return
             except VersionGoneError:
                 if attempt == _OPENINGS:
@@ -128,21 +127,22 @@ class Session:
         second = yield from self.activations(windows[middle:])
         return joined([first, second])
 
-    def _describe(self, patience: float) -> Steps[None]:
-        question: Predict | Versions = Versions(self._asked)
+    def _describe(self, patience: float) -> Steps[tuple[Address, Manifest]]:
+        address = self._asked
+        question: Predict | Versions = Versions(address)
         try:
-            if self._asked.is_rest and self._asked.version is None:  # a REST answer does not tell its version
+            if address.is_rest and address.version is None:  # a REST answer does not tell its version
                 versions = yield from self._ask(question, patience)
                 if not versions:
                     raise Refusal("NOT_FOUND", "none of its versions is available")
-                self.address = self._asked.at(max(versions))
-            question = Predict(self.address, inference.DESCRIBE, {inference.EACH: np.zeros(1, np.int32)})
+                address = address.at(max(versions))
+            question = Predict(address, inference.DESCRIBE, {inference.EACH: np.zeros(1, np.int32)})
             answer: Answer = yield from self._ask(question, patience)
         except Refusal as refusal:
             raise (yield from self._error(refusal, question)) from refusal
         if answer.version is not None:
-            self.address = self._asked.at(answer.version)
-        self.manifest = self._manifest_in(answer)
+            address = address.at(answer.version)
+        return address, _manifest_in(answer, address)
 
     def _ask(self, question: Predict | Versions, patience: float) -> Steps:
         """Asks until there is an answer, a refusal that does not pass, or no patience. Raises Refusal."""
@@ -177,28 +177,11 @@ class Session:
                 raise ServingError(f"{self.address}: head {name!r} holds what is not a finite number")
         return {name: outputs[name] for name in spec.heads}
 
-    def _manifest_in(self, answer: Answer) -> Manifest:
-        outputs = _named(answer.outputs, [inference.MANIFEST])
-        try:
-            (text,) = outputs[inference.MANIFEST]
-            manifest = Manifest.model_validate_json(text)
-        except (KeyError, ValueError, TypeError, pydantic.ValidationError) as error:
-            raise ServingError(
-                f"{self.address}: does not describe itself as `musicnet export` would have it"
-                f" ({Refusal(UNREADABLE, str(error)).details})"
-            ) from error
-        if manifest.format_version != FORMAT_VERSION:
-            raise ServingError(
-                f"{self.address}: its manifest is of format version {manifest.format_version}, this program reads"
-                f" {FORMAT_VERSION}; export the model again, or use the release that exported it"
-            )
-        return manifest
-
     def _error(self, refusal: Refusal, question: Predict | Versions) -> Steps[ServingError]:
         """What is raised for a refusal; for a model that is not found, with the versions that are there."""
-        if refusal.code != "NOT_FOUND":
-            return ServingError(f"{self.address}: {self._reason(refusal, question)}")
         address = question.address
+        if refusal.code != "NOT_FOUND":
+            return ServingError(f"{address}: {_reason(refusal, question)}")
         there = "" if isinstance(question, Versions) else (yield from self._versions_there())
         if address.version is not None and self._asked.version is None:
             return VersionGoneError(
@@ -213,30 +196,6 @@ class Session:
         except Refusal:
             return ""
         return f"; it has version {', '.join(map(str, sorted(versions)))}" if versions else ""
-
-    def _reason(self, refusal: Refusal, question: Predict | Versions) -> str:
-        code, details = refusal.code, refusal.details
-        signature = question.signature if isinstance(question, Predict) else ""
-        protocol = "REST" if self.address.is_rest else "gRPC"
-        if refusal.is_of_size:
-            return f"the server takes no message as large as one window needs; raise its limit ({details})"
-        if refusal.is_of_trust:
-            return f"the server's certificate is not trusted; name the file of who signed it ({details})"
-        if code == "UNAVAILABLE":
-            return f"no server answers there; is it running, and is this its {protocol} port? ({details})"
-        if code == "DEADLINE_EXCEEDED":
-            return f"no answer within {details}; allow it more time, or send shorter batches"
-        if code == "RESOURCE_EXHAUSTED":
-            return f"the server is full; try again later, or keep fewer messages in flight ({details})"
-        if code in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
-            return f"the server does not let this client in; give it a token or a certificate ({details})"
-        if code == UNREADABLE:
-            return f"an answer that cannot be read ({details})"
-        if self.address.label and "label" in details.lower():
-            return f"the server has no version labelled {self.address.label!r} ({details})"
-        if signature and f'"{signature}"' in details:
-            return f"the model has no signature {signature!r}; export it with `musicnet export` ({details})"
-        return f"the server refused: {code} ({details})"
 
 
 class Remote:
@@ -260,7 +219,7 @@ class Remote:
         """What the model says of itself."""
         return self._session.manifest
 
-    def _still(self, is_closed: bool) -> None:
+    def _check_open(self, is_closed: bool) -> None:
         if is_closed:
             raise ServingError(f"{self.address}: the predictor is closed")
 
@@ -286,8 +245,50 @@ def joined(parts: list[Heads]) -> Heads:
     return {head: np.concatenate([part[head] for part in parts]) for head in parts[0]}
 
 
+def _manifest_in(answer: Answer, address: Address) -> Manifest:
+    outputs = _named(answer.outputs, [inference.MANIFEST])
+    try:
+        (text,) = outputs[inference.MANIFEST]
+        manifest = Manifest.model_validate_json(text)
+    except (KeyError, ValueError, TypeError, pydantic.ValidationError) as error:
+        raise ServingError(
+            f"{address}: does not describe itself as `musicnet export` would have it ({printable(str(error))})"
+        ) from error
+    if manifest.format_version != FORMAT_VERSION:
+        raise ServingError(
+            f"{address}: its manifest is of format version {manifest.format_version}, this program reads"
+            f" {FORMAT_VERSION}; export the model again, or use the release that exported it"
+        )
+    return manifest
+
+
 def _named(outputs: Mapping[str, np.ndarray], expected: Mapping | list[str]) -> Mapping[str, np.ndarray]:
     """With the name of an only output that a server left out."""
     if list(outputs) == [""] and len(expected) == 1:
         return dict(zip(expected, outputs.values(), strict=True))
     return outputs
+
+
+def _reason(refusal: Refusal, question: Predict | Versions) -> str:
+    code, details, address = refusal.code, refusal.details, question.address
+    signature = question.signature if isinstance(question, Predict) else ""
+    protocol = "REST" if address.is_rest else "gRPC"
+    if refusal.is_of_size:
+        return f"the server takes no message as large as one window needs; raise its limit ({details})"
+    if refusal.is_of_trust:
+        return f"the server's certificate is not trusted; name the file of who signed it ({details})"
+    if code == "UNAVAILABLE":
+        return f"no server answers there; is it running, and is this its {protocol} port? ({details})"
+    if code == "DEADLINE_EXCEEDED":
+        return f"no answer within {details}; allow it more time, or send shorter batches"
+    if code == "RESOURCE_EXHAUSTED":
+        return f"the server is full; try again later, or keep fewer messages in flight ({details})"
+    if code in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
+        return f"the server does not let this client in; give it a token or a certificate ({details})"
+    if code == UNREADABLE:
+        return f"an answer that cannot be read ({details})"
+    if address.label and "label" in details.lower():
+        return f"the server has no version labelled {address.label!r} ({details})"
+    if signature and f'"{signature}"' in details:
+        return f"the model has no signature {signature!r}; export it with `musicnet export` ({details})"
+    return f"the server refused: {code} ({details})"

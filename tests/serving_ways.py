@@ -1,4 +1,4 @@
-"""Both ways of waiting for a server, behind one face, so that each test of the client runs for both."""
+"""Both ways of waiting for a server, behind one face."""
 
 from __future__ import annotations
 
@@ -62,3 +62,9 @@ def by_asyncio(address: str, options: Options | None = None) -> Iterator[Awaited
 
 
 WAYS: dict[str, Callable[..., Any]] = {"threads": client.connect, "asyncio": by_asyncio}
+
+
+def opened(connect, *args):
+    """Connects and lets go again."""
+    with connect(*args):
+        pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -14,24 +15,14 @@ from conftest import ROOT
 pytest.importorskip("grpc", reason="needs the extra 'serving'")
 pytest.importorskip("tensorflow_serving", reason="needs the extra 'serving'")
 
-from serving_ways import WAYS
+from serving_ways import opened
 
 from musicnet_tf import inference, windowing
 from musicnet_tf.errors import ServingError, VersionGoneError
 from serving.client import Options
 
-pytest_plugins = ["tiny_models", "serving_backends"]
+pytest_plugins = ["tiny_models", "serving_backends", "serving_fixtures"]
 WINDOW, FRAMES, HEADS = 16000, 50, {"onset", "frame", "velocity"}
-
-
-@pytest.fixture(scope="module", params=["grpc", "http"])
-def scheme(request):
-    return request.param
-
-
-@pytest.fixture(scope="module", params=["threads", "asyncio"])
-def connect(request):
-    return WAYS[request.param]
 
 
 @pytest.fixture(scope="module")
@@ -103,26 +94,21 @@ def test_versions_by_number_by_label_and_the_newest(backend, scheme, connect, mo
 )
 def test_what_is_not_there_is_named(backend, scheme, connect, model, told):
     with pytest.raises(ServingError, match=told) as error:
-        with_connection(connect, backend.address(scheme, model))
+        opened(connect, backend.address(scheme, model))
     assert not isinstance(error.value, VersionGoneError)
 
 
 def test_a_signature_that_is_missing_is_named(backend, scheme, connect, monkeypatch):
     monkeypatch.setattr(inference, "DESCRIBE", "explain")
     with pytest.raises(ServingError, match=r"/tiny.*: the model has no signature 'explain'; export it with"):
-        with_connection(connect, backend.address(scheme))
+        opened(connect, backend.address(scheme))
 
 
 def test_a_model_of_another_program_is_told_apart(backend, scheme, connect, monkeypatch):
     monkeypatch.setattr(inference, "DESCRIBE", inference.SIGNATURE)
     monkeypatch.setattr(inference, "EACH", inference.WINDOWS)
     with pytest.raises(ServingError, match=r"tiny(@3)?: (does not describe itself|the server refused)"):
-        with_connection(connect, backend.address(scheme))
-
-
-def with_connection(connect, address, options=None):
-    with connect(address, options):
-        pass
+        opened(connect, backend.address(scheme))
 
 
 @pytest.mark.parametrize("shape", [(WINDOW,), (1, WINDOW - 1), (1, 1, WINDOW)])
@@ -152,7 +138,7 @@ def test_a_server_that_is_not_there(scheme, connect):
         taken.bind(("127.0.0.1", 0))  # bound but not listening: connections are refused
         address = f"{scheme}://127.0.0.1:{taken.getsockname()[1]}/tiny"
         with pytest.raises(ServingError, match=f"{address}: no server answers there; is it running"):
-            with_connection(connect, address, Options(connect_timeout=0.05))
+            opened(connect, address, Options(connect_timeout=0.05))
 
 
 LIGHT = {"grpc": "urllib3", "http": "grpc"}
@@ -210,3 +196,22 @@ def test_the_verb_refuses_flags_that_do_not_go_together(musicnet, tmp_path):
     assert "not both" in refused("--server=grpc://h/m", "--model=x")
     assert "--server_token_file is of use with --server alone" in refused("--server_token_file=t")
     assert "in_flight" in refused("--server=grpc://h/m", "--in_flight=0")
+
+
+@pytest.mark.slow
+def test_a_version_that_is_swapped_away_is_told_apart_and_the_next_one_taken_up(tiny_export, tmp_path, scheme, connect):
+    from serving.server import ModelConfig, Server, Settings
+
+    shutil.copytree(tiny_export, tmp_path / "tiny/1")
+    settings = Settings((ModelConfig("tiny", tmp_path / "tiny"),), port=0, rest_api_port=0, poll_seconds=0)
+    with Server(settings) as server:
+        port = server.grpc_port if scheme == "grpc" else server.rest_port
+        with connect(f"{scheme}://localhost:{port}/tiny") as predictor:
+            before = predictor(noise(1, WINDOW))
+            (tmp_path / "tiny/1").rename(tmp_path / "tiny/2")
+            server.models.poll()
+            with pytest.raises(VersionGoneError, match=r"tiny@1: the server has let this version go.*it has version 2"):
+                predictor(noise(1, WINDOW))
+            predictor.renew()
+            assert predictor.address.version == 2
+            assert_same(predictor(noise(1, WINDOW)), before)

@@ -5,21 +5,16 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import ssl
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
-import grpc
 import numpy as np
 import pytest
-import trustme
-from hypothesis import given
-from hypothesis import strategies as st
 from scripted_servers import (
     CLASSES,
     FRAMES,
     MANIFEST,
     SERVERS,
-    SPEC,
     WINDOW,
     Disconnect,
     Give,
@@ -27,50 +22,18 @@ from scripted_servers import (
     Raw,
     Refuse,
     Script,
-    grpc_server,
     heard,
     relay,
-    rest_server,
 )
-from serving_ways import WAYS
+from serving_ways import opened
 
 from musicnet_tf.errors import ServingError, VersionGoneError
 from serving import client, retry
-from serving.address import Address
 from serving.client import Options
-from serving.exchange import Answer, Conversation, Pause, Refusal, Send
-from serving.session import Session
 
+pytest_plugins = ["serving_fixtures"]
 WINDOWS = np.arange(5 * WINDOW, dtype=np.float32).reshape(5, WINDOW) / 64
 ONE = WINDOWS[:1]
-
-
-@pytest.fixture(params=["threads", "asyncio"])
-def connect(request):
-    return WAYS[request.param]
-
-
-@pytest.fixture(params=["grpc", "http"])
-def scheme(request):
-    return request.param
-
-
-@pytest.fixture
-def hurried(monkeypatch):
-    """No pause between attempts."""
-    monkeypatch.setattr(retry, "BASE", 0.0)
-
-
-@pytest.fixture
-def play(scheme, connect, hurried):
-    """`play(script, options)`: a predictor of a model on a server that plays the script."""
-    with contextlib.ExitStack() as stack:
-
-        def start(script, options=None, model="echo"):
-            target = stack.enter_context(SERVERS[scheme](script))
-            return stack.enter_context(connect(f"{scheme}://{target}/{model}", options))
-
-        yield start
 
 
 @pytest.mark.parametrize("code", ["UNAVAILABLE", "RESOURCE_EXHAUSTED"])
@@ -190,6 +153,25 @@ def test_a_batch_of_several_messages_comes_back_whole(play):
     assert sorted(request.windows for request in script.predictions()) == [1, 1, 1, 2, 2, 2]
 
 
+def test_who_stops_listening_is_sent_nothing_more(play):
+    script = Script()
+    predictor = play(script, Options(in_flight=2))
+    answers = predictor.map(itertools.repeat(ONE))
+    for _ in range(3):
+        next(answers)
+    answers.close()
+    assert 3 <= len(script.predictions()) <= 3 + 2
+    np.testing.assert_array_equal(predictor(ONE)["frame"], heard(ONE))
+
+
+def test_several_threads_may_share_a_predictor(scheme):
+    with SERVERS[scheme](Script()) as target, client.connect(f"{scheme}://{target}/echo") as predictor:
+        batches = [np.full((3, WINDOW), number, np.float32) for number in range(24)]
+        with ThreadPoolExecutor(6) as threads:
+            for batch, found in zip(batches, threads.map(predictor, batches), strict=True):
+                np.testing.assert_array_equal(found["frame"], heard(batch))
+
+
 def test_nothing_more_is_sent_after_a_failure(play):
     script = Script(Refuse("INVALID_ARGUMENT"))
     predictor = play(script, Options(in_flight=1))
@@ -298,20 +280,10 @@ def test_garbage_is_one_clear_error(play, content):
 def test_models_that_do_not_describe_themselves(scheme, connect, description, told):
     script = Script(Give({"manifest": np.array([description], object)}), descriptions=True)
     if scheme == "http":
-        try:
-            text = description.decode()
-        except UnicodeDecodeError:
-            pytest.skip("no JSON can say it")
-        script = Script(Raw(json.dumps({"outputs": [text]}).encode()), descriptions=True)
+        script = Script(Raw(json.dumps({"outputs": [description.decode("latin-1")]}).encode()), descriptions=True)
         script.next = _after_status(script)
     with SERVERS[scheme](script) as target, pytest.raises(ServingError, match=told):
         opened(connect, f"{scheme}://{target}/m")
-
-
-def opened(connect, *args):
-    """Connects and lets go again."""
-    with connect(*args):
-        pass
 
 
 def _after_status(script):
@@ -350,8 +322,10 @@ def test_a_version_that_was_asked_for_by_number_is_not_replaced(play):
 def test_a_closed_predictor_says_so(play):
     predictor = play(Script())
     predictor.close()
-    with pytest.raises(ServingError, match="the predictor is closed"):
-        predictor(ONE)
+    predictor.close()  # once is enough
+    for use in (lambda: predictor(ONE), lambda: list(predictor.map([ONE])), predictor.renew):
+        with pytest.raises(ServingError, match="the predictor is closed"):
+            use()
 
 
 @pytest.mark.parametrize("compression", ["none", "gzip"])
@@ -375,240 +349,3 @@ def test_clients_of_one_server_share_one_connection(scheme, connect):
         with client.connect(address) as fourth, client.connect(address, Options(timeout=1)) as fifth:
             assert fourth._transport is not fifth._transport
             fourth(ONE)
-
-
-# Certificates and tokens
-
-
-@pytest.fixture(scope="module")
-def authority():
-    return trustme.CA()
-
-
-@pytest.fixture(scope="module")
-def files(authority, tmp_path_factory):
-    """Options that name the files of a client with a certificate."""
-    folder = tmp_path_factory.mktemp("tls")
-    issued = authority.issue_cert("client@example.org")
-    authority.cert_pem.write_to_path(folder / "ca.pem")
-    issued.private_key_pem.write_to_path(folder / "key.pem")
-    for index, blob in enumerate(issued.cert_chain_pems):
-        blob.write_to_path(folder / "certificate.pem", append=index > 0)
-    return {
-        "ca_file": folder / "ca.pem",
-        "certificate_file": folder / "certificate.pem",
-        "key_file": folder / "key.pem",
-    }
-
-
-@pytest.fixture
-def encrypted(scheme, authority):
-    """Plays a script over TLS to clients with a certificate; gives the address."""
-    issued = authority.issue_cert("localhost")
-    with contextlib.ExitStack() as stack:
-
-        def start(script):
-            if scheme == "grpc":
-                pair = (issued.private_key_pem.bytes(), b"".join(blob.bytes() for blob in issued.cert_chain_pems))
-                credentials = grpc.ssl_server_credentials([pair], authority.cert_pem.bytes(), True)
-                return f"grpcs://{stack.enter_context(grpc_server(script, credentials))}/echo"
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            issued.configure_cert(context)
-            authority.configure_trust(context)
-            context.verify_mode = ssl.CERT_REQUIRED
-            return f"https://{stack.enter_context(rest_server(script, context))}/echo"
-
-        yield start
-
-
-def test_encrypted_with_certificates_of_both_sides_and_a_token(encrypted, connect, files, tmp_path):
-    token = tmp_path / "token"
-    token.write_text("first.token\n")
-    script = Script()
-    with connect(encrypted(script), Options(**files, token_file=token)) as predictor:
-        np.testing.assert_array_equal(predictor(ONE)["frame"], heard(ONE))
-        token.write_text("second.token")  # as those of a cluster are renewed
-        predictor(ONE)
-    told = [request.headers["authorization"] for request in script.seen]
-    assert set(told[:-1]) == {"Bearer first.token"} and told[-1] == "Bearer second.token"
-
-
-def test_a_server_that_is_not_trusted_is_refused_at_once(encrypted, connect, files, tmp_path):
-    stranger = tmp_path / "stranger.pem"
-    trustme.CA().cert_pem.write_to_path(stranger)
-    script = Script()
-    untrusting = connect, encrypted(script), Options(**{**files, "ca_file": stranger})
-    with pytest.raises(ServingError, match="certificate is not trusted; name the file of who signed it"):
-        opened(*untrusting)
-    assert script.seen == []
-
-
-@pytest.mark.parametrize("name", ["ca_file", "key_file", "certificate_file"])
-def test_certificates_that_are_none(encrypted, files, tmp_path, name):
-    (tmp_path / "bad.pem").write_text("nothing of the kind")
-    for bad, told in [(tmp_path / "bad.pem", "bad.pem: holds no PEM"), (tmp_path / "gone.pem", "gone.pem: .* be read")]:
-        with pytest.raises(ServingError, match=told):
-            client.connect(encrypted(Script()), Options(**{**files, name: bad}))
-
-
-def test_a_token_from_the_environment_is_sent_and_never_told(scheme, connect, monkeypatch, hurried):
-    monkeypatch.setenv("A_TOKEN", "s3cr3t")
-    script = Script(Refuse("INVALID_ARGUMENT", "not so"))
-    options = Options(token_variable="A_TOKEN")
-    with SERVERS[scheme](script) as target, connect(f"{scheme}://{target}/echo", options) as predictor:
-        with pytest.raises(ServingError) as told:
-            predictor(ONE)
-        assert script.seen[-1].headers["authorization"] == "Bearer s3cr3t"
-        assert "s3cr3t" not in f"{told.value} {options} {predictor.__dict__}"
-
-
-# Retries on a clock of the test's own: no server, no waiting
-
-
-class Clock:
-    """Seconds that pass when the test says so."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def session(clock, uniform=lambda: 0.5, **options):
-    begun = Session(Address.parse("grpc://localhost/echo"), Options(**options), clock, uniform)
-    begun.manifest = MANIFEST
-    return begun
-
-
-def converse(steps, clock, replies, duration=0.0):
-    """Carries out steps, each answer after `duration` seconds; gives the outcome, the messages and the pauses."""
-    conversation, sent, pauses = Conversation(steps), [], []
-    while step := conversation.step():
-        if isinstance(step, Pause):
-            pauses.append(step.seconds)
-            clock.now += step.seconds
-            continue
-        assert isinstance(step, Send)
-        sent.append(step)
-        clock.now += duration
-        reply = next(replies)
-        conversation.refuse(reply) if isinstance(reply, Refusal) else conversation.answer(reply)
-    return conversation.outcome, sent, pauses
-
-
-GOOD = Answer({"frame": np.array(heard(ONE))}, 1)
-
-
-def test_pauses_double_up_to_a_limit():
-    clock = Clock()
-    away = [Refusal("UNAVAILABLE")] * 9
-    _, sent, pauses = converse(session(clock, lambda: 0.5).activations(ONE), clock, iter([*away, GOOD]))
-    assert len(sent) == 10
-    assert pauses == pytest.approx([0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 2.5, 2.5, 2.5])
-
-
-@given(st.lists(st.floats(0, 1, exclude_max=True), min_size=12, max_size=12))
-def test_pauses_are_anywhere_between_none_and_the_limit(draws):
-    limits = [min(0.1 * 2**k, 5.0) for k in range(12)]
-    found = list(itertools.islice(retry.pauses(iter(draws).__next__), 12))
-    assert found == pytest.approx([limit * draw for limit, draw in zip(limits, draws, strict=True)])
-
-
-def test_a_restart_of_twenty_seconds_is_survived():
-    clock = Clock()
-    back = clock.now + 20
-
-    def server():
-        while True:
-            yield GOOD if clock.now >= back else Refusal("UNAVAILABLE", "Connection refused")
-
-    heads, sent, pauses = converse(session(clock, lambda: 0.99).activations(ONE), clock, server())
-    np.testing.assert_array_equal(heads["frame"], heard(ONE))
-    assert clock.now - back <= 5
-    assert len(sent) == len(pauses) + 1 < 20
-
-
-def test_patience_is_over_when_the_total_is():
-    clock = Clock()
-    with pytest.raises(ServingError, match="no server answers there"):
-        converse(session(clock, total_timeout=30).activations(ONE), clock, itertools.repeat(Refusal("UNAVAILABLE")))
-    assert 30 - 5 < clock.now - 1000 <= 30
-
-
-def test_no_message_may_take_longer_than_what_is_left():
-    clock = Clock()
-    replies = iter([Refusal("RESOURCE_EXHAUSTED", "queue is full")] * 4 + [GOOD])
-    _, sent, _ = converse(
-        session(clock, lambda: 0.0, timeout=60, total_timeout=100).activations(ONE), clock, replies, duration=20
-    )
-    assert [step.timeout for step in sent] == [60, 60, 60, 40, 20]
-
-
-@pytest.mark.parametrize(
-    "code",
-    [
-        "INVALID_ARGUMENT",
-        "DEADLINE_EXCEEDED",
-        "INTERNAL",
-        "UNAUTHENTICATED",
-        "FAILED_PRECONDITION",
-        "CANCELLED",
-        "UNREADABLE",
-    ],
-)
-def test_nothing_else_is_tried_again(code):
-    clock = Clock()
-    with pytest.raises(ServingError):
-        converse(session(clock).activations(ONE), clock, iter([Refusal(code)]))
-
-
-@pytest.mark.parametrize(
-    ("signature", "refusal", "told"),
-    [
-        (
-            "activations",
-            Refusal("UNAUTHENTICATED", "who?"),
-            r"does not let this client in; give it a token .*\(who\?\)",
-        ),
-        ("activations", Refusal("PERMISSION_DENIED"), "does not let this client in"),
-        (
-            "open",
-            Refusal("FAILED_PRECONDITION", 'Serving signature key "describe" not found.'),
-            "no signature 'describe'",
-        ),
-        ("open", Refusal("INVALID_ARGUMENT", "Unrecognized servable version label: new"), "no version labelled 'new'"),
-        ("activations", Refusal("UNREADABLE", "x" * 5000), r"an answer that cannot be read \(x{300}…\)"),
-    ],
-)
-def test_refusals_in_plain_words(signature, refusal, told):
-    clock = Clock()
-    begun = Session(Address.parse("grpc://localhost/echo:new"), Options(), clock)
-    begun.manifest = MANIFEST
-    steps = begun.open(10) if signature == "open" else begun.activations(ONE)
-    with pytest.raises(ServingError, match=told):
-        converse(steps, clock, iter([refusal]))
-
-
-def test_versions_that_go_while_a_client_connects_are_followed():
-    clock = Clock()
-    begun = Session(Address.parse("http://localhost/echo"), Options(), clock)
-    described = Answer({"": np.array([MANIFEST.model_dump_json().encode()], object)})
-    gone = Refusal("NOT_FOUND")
-    _, sent, _ = converse(begun.open(10), clock, iter([[1, 2], gone, [3], [3], described]))
-    assert begun.address.version == 3 and begun.manifest == MANIFEST
-    assert [getattr(step.question, "signature", "") for step in sent] == ["", "describe", "", "", "describe"]
-    with pytest.raises(VersionGoneError):
-        converse(begun.open(10), clock, itertools.cycle([[1], gone, [2]]))
-
-
-@given(st.integers(0, 40), st.integers(1, 9), st.integers(1, 5000))
-def test_a_batch_is_divided_without_loss_below_every_limit(count, max_windows, max_message_bytes):
-    begun = session(Clock(), max_windows=max_windows, max_message_bytes=max_message_bytes)
-    windows = np.arange(count * WINDOW, dtype=np.float32).reshape(count, WINDOW)
-    parts = begun.messages(windows)
-    np.testing.assert_array_equal(np.concatenate(parts), windows)
-    sizes = [len(part) for part in parts]
-    assert max(sizes) <= max(1, min(max_windows, max_message_bytes // (4 * WINDOW)))
-    assert max(sizes) - min(sizes) <= 1
-    assert SPEC.window_length == WINDOW
