@@ -1,7 +1,8 @@
-"""Layers on waveforms that several families of models share, in `keras.ops`."""
+"""Layers that several families of models share, in `keras.ops`."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import keras
@@ -10,6 +11,19 @@ from keras import ops
 
 _MOST_COPIES = 32
 """Of each sample, that `SlidingDense` makes to gain speed."""
+
+
+def prior_bias(probability: float) -> keras.initializers.Initializer:
+    """Begins a bias at the logit of a class's share of cells (Lin et al. 2017, section 3.3).
+
+    Training then need not first learn that most cells are silent.
+    """
+    return keras.initializers.Constant(math.log(probability / (1 - probability)))
+
+
+def pitch_logits(x: Any, num_pitches: int, name: str, prior: float = 0.5) -> Any:
+    """One dense layer to all pitches, `(batch, frames, features)` → float32 `(batch, frames, num_pitches)`."""
+    return keras.layers.Dense(num_pitches, bias_initializer=prior_bias(prior), dtype="float32", name=name)(x)
 
 
 class SlidingDense(keras.layers.Layer):
