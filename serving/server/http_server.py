@@ -12,9 +12,10 @@ from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
 from musicnet_tf.errors import ServingError
 
 _IDLE_SECONDS = 30
+_FULL_BODY = b'{"error": "the server has all hands occupied"}'
 _FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nConnection: close\r\n"
-    b'Content-Length: 45\r\n\r\n{"error": "the server has all hands occupied"}'
+    b"Content-Length: %d\r\n\r\n%s" % (len(_FULL_BODY), _FULL_BODY)
 )
 
 

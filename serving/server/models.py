@@ -22,6 +22,10 @@ from serving.server.settings import ModelConfig, check_models
 _LOG = logging.getLogger(__name__)
 
 
+KEPT_ENDED = 32
+"""Versions that are no longer served and still told of in the status of a model."""
+
+
 class State(enum.Enum):
     """Of a version, with the numbers of `ModelVersionStatus.State`."""
 
@@ -215,6 +219,9 @@ class Models:
                 return
             for number in set(model.available()) - wanted:
                 self._retire(model, number)
+            ended = [number for number, version in model.versions.items() if version.state is State.END]
+            for number in sorted(set(ended) - wanted)[:-KEPT_ENDED]:
+                del model.versions[number]
 
     def _drop(self, models: Mapping[str, _Model], kept: Mapping[str, _Model]) -> None:
         staying = {id(version) for model in kept.values() for version in model.versions.values()}

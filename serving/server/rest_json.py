@@ -12,6 +12,7 @@ import binascii
 import dataclasses
 import itertools
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -122,20 +123,23 @@ def _unnamed(signature: Signature, values: Any) -> dict[str, Any]:
 
 def _array(name: str, spec: TensorSpec, value: Any) -> np.ndarray:
     shape, leaves = _flattened(name, value)
-    kinds = set(map(type, leaves))
     if spec.dtype == tf.string:
         array = np.empty(len(leaves), object)
         array[:] = [_bytes(name, leaf) for leaf in leaves]
         return array.reshape(shape)
     allowed = {bool} if spec.dtype == tf.bool else {int} if spec.dtype.is_integer else {int, float}
-    if not kinds <= allowed:
-        wrong = ", ".join(sorted(kind.__name__ for kind in kinds - allowed))
-        raise invalid(f"input {name!r}: JSON values of type {wrong} are not of expected type: {spec.dtype.name}")
-    if leaves and not spec.dtype.min <= min(leaves) <= max(leaves) <= spec.dtype.max:
-        finite = [leaf for leaf in leaves if abs(leaf) != float("inf") and leaf == leaf]
-        if finite and not spec.dtype.min <= min(finite) <= max(finite) <= spec.dtype.max:
-            raise invalid(f"input {name!r}: a value is too large for {spec.dtype.name}")
+    if wrong := set(map(type, leaves)) - allowed:
+        kinds = ", ".join(sorted(kind.__name__ for kind in wrong))
+        raise invalid(f"input {name!r}: JSON values of type {kinds} are not of expected type: {spec.dtype.name}")
+    if spec.dtype != tf.bool and any(not spec.dtype.min <= leaf <= spec.dtype.max for leaf in _extremes(leaves)):
+        raise invalid(f"input {name!r}: a value is too large for {spec.dtype.name}")
     return np.array(leaves, spec.dtype.as_numpy_dtype).reshape(shape)
+
+
+def _extremes(numbers: list[Any]) -> list[Any]:
+    """The least and the largest of the finite numbers."""
+    finite = [number for number in numbers if isinstance(number, int) or math.isfinite(number)]
+    return [min(finite), max(finite)] if finite else []
 
 
 def _flattened(name: str, value: Any) -> tuple[tuple[int, ...], list[Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from serving.server.errors import RequestError
 Arrays = dict[str, np.ndarray]
 
 DEFAULT_SIGNATURE = "serving_default"
+_NODES = re.compile(r"\{\{.*?\}\}|\s*\[\[.*")
+_STACK = ("Graph execution error", "Detected at node", "<stack traces", " ", "\t")
 _CODES = {code.value[0]: code for code in StatusCode}  # TensorFlow numbers errors as gRPC does
 
 
@@ -110,6 +113,7 @@ class Servable:
 
 
 def first_line(error: Exception) -> str:
-    """What an error says, without the nodes and the stack that TensorFlow adds."""
-    text = getattr(error, "message", None) or str(error) or type(error).__name__
-    return text.strip().partition("\n")[0].partition(" [[")[0].strip()
+    """What an error says, without the nodes, files and stacks that TensorFlow tells before and after it."""
+    text = getattr(error, "message", None) or str(error)
+    lines = [line for line in text.splitlines() if line and not line.startswith(_STACK)]
+    return _NODES.sub("", lines[0]).strip() if lines else type(error).__name__

@@ -46,6 +46,7 @@ class Server:
         self._scheduler = Scheduler(settings.batching, self.metrics)
         self._requests = Requests(self.models, self._scheduler, self.metrics, settings.batching.max_batch_size)
         self._health = health.HealthServicer()
+        self._told_of: set[str] = set()
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
         self._grpc: grpc.Server | None = None
@@ -156,10 +157,11 @@ class Server:
 
     def _tell_health(self) -> None:
         """Whether the server as a whole answers, and whether each model does, under its name."""
-        told = health_pb2.HealthCheckResponse
-        for name, versions in self.models.names().items():
-            self._health.set(name, told.SERVING if versions else told.NOT_SERVING)
+        told, names = health_pb2.HealthCheckResponse, self.models.names()
+        for name in self._told_of | set(names):
+            self._health.set(name, told.SERVING if names.get(name) else told.NOT_SERVING)
         self._health.set("", told.SERVING)
+        self._told_of = set(names)
 
 
 class _Reload:
