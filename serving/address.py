@@ -14,6 +14,7 @@ PORTS = {"grpc": 8500, "grpcs": 8500, "http": 8501, "https": 443}
 MAX_VERSION = 2**63 - 1
 
 _PATH = re.compile(r"/(?P<model>[^/@:\s]+)(?:@(?P<version>[^/@:\s]+)|:(?P<label>[^/@:\s]+))?/?")
+_HOST = re.compile(r"[\w.-]+|\[[\w:.%]+\]")
 _FORM = "grpc://host:port/model, or http://…, and model@3 for a version or model:stable for a label"
 
 
@@ -48,9 +49,9 @@ class Address:
         if parts.username is not None or parts.password is not None:
             raise ServingError("an address holds no name and no password; give a token in a file instead")
         path = _PATH.fullmatch(parts.path)
-        if parts.scheme not in PORTS or not parts.hostname or not path or parts.query or parts.fragment:
+        host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
+        if parts.scheme not in PORTS or not _HOST.fullmatch(host) or not path or parts.query or parts.fragment:
             raise ServingError(f"{text}: not an address; write {_FORM}")
-        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
         version = _version(text, path["model"], path["version"])
         return cls(parts.scheme, host, port or PORTS[parts.scheme], path["model"], version, path["label"] or "")
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import collections
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
@@ -52,14 +53,16 @@ class AsyncPredictor(Remote):
     async def __call__(self, windows: np.ndarray) -> Heads:
         """As `client.RemotePredictor.__call__`."""
         messages = ((message, False) for message in self._session.messages(windows))
-        return joined([heads async for heads, _ in self._answered(_each(messages))])
+        async with contextlib.aclosing(self._answered(_each(messages))) as answers:
+            return joined([heads async for heads, _ in answers])
 
     async def map(self, batches: Iterable[np.ndarray] | AsyncIterable[np.ndarray]) -> AsyncIterator[Heads]:
         """As `client.RemotePredictor.map`; the batches may come asynchronously too."""
         gathered = Gathered()
-        async for heads, is_last in self._answered(self._split(batches)):
-            for batch in gathered.add(heads, is_last):
-                yield batch
+        async with contextlib.aclosing(self._answered(self._split(batches))) as answers:
+            async for heads, is_last in answers:
+                for batch in gathered.add(heads, is_last):
+                    yield batch
 
     async def renew(self) -> None:
         """As `client.RemotePredictor.renew`."""
@@ -85,7 +88,9 @@ class AsyncPredictor(Remote):
             for message in self._session.split([windows]):
                 yield message
 
-    async def _answered(self, messages: AsyncIterable[tuple[np.ndarray, bool]]) -> AsyncIterator[tuple[Heads, bool]]:
+    async def _answered(
+        self, messages: AsyncIterable[tuple[np.ndarray, bool]]
+    ) -> AsyncGenerator[tuple[Heads, bool], None]:
         waiting: collections.deque[tuple[asyncio.Task[Heads], bool]] = collections.deque()
         self._check_open(self._closed.is_set())
         try:

@@ -68,10 +68,11 @@ def _open(library: Any, address: Address, options: Options) -> Any:
             *((f"grpc.{which}_reconnect_backoff_ms", value) for which, value in _RECONNECT_MS.items()),
         ],
     }
+    target = f"dns:///{address.target}"  # else a host named `unix` would be a file
     if not address.is_encrypted:
-        return library.insecure_channel(address.target, **settings)
+        return library.insecure_channel(target, **settings)
     trusted = grpc.ssl_channel_credentials(*credentials.certificates(options))
-    return library.secure_channel(address.target, trusted, **settings)
+    return library.secure_channel(target, trusted, **settings)
 
 
 def _metadata(options: Options) -> list[tuple[str, str]]:

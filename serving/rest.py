@@ -60,7 +60,8 @@ class RestTransport:
             return _versions(self._exchange("GET", path, None, timeout))
         values = {name: array.tolist() for name, array in question.inputs.items()}
         asked = {"signature_name": question.signature, "inputs": values}
-        return Answer(_outputs(self._exchange("POST", f"{path}:predict", json.dumps(asked).encode(), timeout)))
+        body = json.dumps(asked, separators=(",", ":")).encode()
+        return Answer(_outputs(self._exchange("POST", f"{path}:predict", body, timeout)))
 
     def close(self) -> None:
         self._pool.close()

@@ -24,7 +24,7 @@ from serving.options import Options
 Heads = dict[str, np.ndarray]
 """Head → activations, float32 `(batch, num_frames, num_classes)`."""
 
-_JSON_BYTES_PER_SAMPLE = 24  # "-1.2345678901234567e-05, " at the longest, as JSON writes a float32
+_JSON_BYTES_PER_SAMPLE = 24  # "-1.2345678901234567e-05," at the longest, as JSON writes a float32
 _OPENINGS = 3  # versions that may go, one after the other, between being named and being asked
 
 

@@ -44,7 +44,15 @@ def test_an_address_reads_what_it_writes(scheme, host, port, model, which):
     [
         *("host:8500/notes", "ftp://host/notes", "grpc://host:8500", "grpc:///m", "grpc://h:x/m", "grpc://h/a/b", ""),
         *("grpc://h/m?x=1", "grpc://h/m#x", "grpc://h/@3", "grpc://h/m@", "grpc://h/m:", "grpc://h/m@3:stable"),
-        *(f"grpc://h/m@{2**63}", f"grpc://h/m@{'9' * 5000}", "grpc://h:70000/m", "grpc://[::1/m", "grpc://h/m n"),
+        *(
+            f"grpc://h/m@{2**63}",
+            f"grpc://h/m@{'9' * 5000}",
+            "grpc://h:70000/m",
+            "grpc://[::1/m",
+            "grpc://h/m n",
+            "grpc://a b/m",
+            "grpc://h%2f/m",
+        ),
     ],
 )
 def test_what_is_no_address(text):

@@ -10,6 +10,7 @@ import sys
 
 import numpy as np
 import pytest
+import soundfile
 from conftest import ROOT
 
 pytest.importorskip("grpc", reason="needs the extra 'serving'")
@@ -145,6 +146,16 @@ LIGHT = {"grpc": "urllib3", "http": "grpc"}
 HEAVY = {"tensorflow", "keras", "tensorflow_serving", "scipy", "matplotlib", "librosa", "soundfile", "numba", "sklearn"}
 
 
+def in_a_process(code, folder, *arguments):
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env={"PYTHONPATH": str(ROOT)},
+    )
+
+
 def test_the_client_runs_without_what_is_heavy(backend, scheme, tmp_path, local):
     """In a process of its own: neither TensorFlow nor the other protocol's library, and in 150 MB."""
     windows = noise(1, WINDOW)
@@ -159,9 +170,7 @@ modules = sorted({{name.partition(".")[0] for name in sys.modules}})
 peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
 print(json.dumps([modules, int(peak.split()[1]) / 1024]))
 """
-    outcome = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}
-    )
+    outcome = in_a_process(code, tmp_path)
     assert outcome.returncode == 0, outcome.stderr
     modules, megabytes = json.loads(outcome.stdout)
     assert not (HEAVY | {LIGHT[scheme]}) & set(modules)
@@ -170,19 +179,30 @@ print(json.dumps([modules, int(peak.split()[1]) / 1024]))
         assert_same(dict(heads), local(windows))
 
 
-def test_the_verb_transcribes_by_a_server(musicnet, backend, scheme, tmp_path, rising_tone, local):
-    import soundfile
-
+def test_the_verb_transcribes_by_a_server_without_tensorflow(backend, scheme, tmp_path, rising_tone, local):
     soundfile.write(tmp_path / "tone.wav", rising_tone, 16000)
-    flags = [f"--output_dir={tmp_path}", "--formats=npz", "--in_flight=2"]
-    outcome = musicnet("transcribe", tmp_path / "tone.wav", *flags, f"--server={backend.address(scheme)}")
-    assert (outcome.status, outcome.stderr) == (0, "")
+    code = """
+import sys
+from musicnet_tf.bin.main import main
+status = main(sys.argv[1:])
+assert not {"tensorflow", "keras"} & set(sys.modules)
+sys.exit(status)
+"""
+    arguments = ["transcribe", "tone.wav", "--output_dir=.", "--formats=npz", "--in_flight=2"]
+    outcome = in_a_process(code, tmp_path, *arguments, f"--server={backend.address(scheme)}")
+    assert (outcome.returncode, outcome.stderr) == (0, "")
     expected = windowing.posteriorgram(rising_tone, local.manifest.geometry, local)
     with np.load(tmp_path / "tone.npz") as npz:
         np.testing.assert_allclose(npz["frame"], expected["frame"], atol=1e-3)
-    refused = musicnet("transcribe", tmp_path / "tone.wav", *flags, f"--server={backend.address(scheme, 'piano')}")
+
+
+def test_the_verb_tells_in_one_line_that_a_model_is_not_there(musicnet, backend, scheme, tmp_path, rising_tone):
+    soundfile.write(tmp_path / "tone.wav", rising_tone, 16000)
+    address = backend.address(scheme, "piano")
+    refused = musicnet("transcribe", tmp_path / "tone.wav", f"--output_dir={tmp_path}", f"--server={address}")
     assert refused.status == 1
-    assert "/piano: the server has no such model or version" in refused.stderr
+    assert refused.stderr.startswith(f"musicnet transcribe: error: {address}: the server has no such model or version")
+    assert len(refused.stderr.splitlines()) == 1
 
 
 def test_the_verb_refuses_flags_that_do_not_go_together(musicnet, tmp_path):
