@@ -59,9 +59,9 @@ def export(
     if version is not None:
         _refuse_existing(output_dir / str(version))  # before the model is loaded, which takes a while
 
-    with futures.ThreadPoolExecutor(1) as fresh, _made(output_dir):
+    with _made(output_dir):
         target = output_dir / str(version or next_version(output_dir))
-        with _published(target) as part:
+        with _published(target) as part, futures.ThreadPoolExecutor(1) as fresh:
             # Keras counts layers of one kind by thread: in a new one, they have the same names in every export.
             fresh.submit(_load_and_write, folder, part, window_frames).result()
     return target
@@ -114,16 +114,17 @@ def _write(folder: Path, manifest: Manifest, experiment: Experiment, network: ke
     from musicnet_tf import canonical, signatures
 
     served = tf.Module()
-    served.variables_of_network = [variable.value for variable in network.variables]  # in the order of its layers
+    # In the order of the layers, and without the seeds of dropout, which training alone uses and chance chooses.
+    served.weights_of_network = [variable.value for variable in network.weights]
     traced = signatures.signatures(manifest, inference.forward(experiment, network))
     try:
         tf.saved_model.save(served, str(folder), signatures=traced)
         canonical.rewrite(folder)
+        assets = files.make_folder(folder / inference.ASSETS)
+        manifest.write(assets)
+        warmup.write(assets, manifest.geometry)
     except tf.errors.OpError as error:  # a full disk, as TensorFlow tells it
         raise OSError(" ".join(error.message.split())) from error
-    assets = files.make_folder(folder / inference.ASSETS)
-    manifest.write(assets)
-    warmup.write(assets, manifest.geometry)
 
 
 @contextlib.contextmanager

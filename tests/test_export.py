@@ -68,14 +68,14 @@ def test_the_manifest_lies_beside_the_graph_and_within(tiny_run, tiny_export):
     assert Manifest.model_validate_json(first) == manifest
 
 
-def test_only_the_networks_variables_are_saved(tiny_run, tiny_export):
+def test_only_the_networks_weights_are_saved(tiny_run, tiny_export):
     import tensorflow as tf
 
     _, _, network = runs.load(tiny_run)
     saved = dict(tf.train.list_variables(str(tiny_export / "variables/variables")))
     saved.pop("_CHECKPOINTABLE_OBJECT_GRAPH")
     shapes = sorted(tuple(shape) for shape in saved.values())
-    assert shapes == sorted(tuple(v.shape) for v in network.variables)
+    assert shapes == sorted(tuple(v.shape) for v in network.weights)
 
 
 def test_longer_windows_give_the_same_posteriorgram(tiny_run, from_weights, tmp_path, rising_tone):

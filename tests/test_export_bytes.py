@@ -16,7 +16,7 @@ from google.protobuf import text_format
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
-from musicnet_tf import canonical, inference, warmup
+from musicnet_tf import canonical, export, inference, warmup
 from musicnet_tf.manifest import Manifest
 from musicnet_tf.models import HeadSpec, ModelSpec
 from musicnet_tf.timebase import FrameClock
@@ -132,13 +132,24 @@ def test_two_exports_of_one_model_are_equal_byte_for_byte(tiny_export, elsewhere
     )
 
 
+@pytest.mark.slow
+def test_models_with_loops_and_dropout_are_equal_too(make_run, tmp_path):
+    """The seeds of dropout are drawn anew whenever a network is built; no request ever reads them."""
+    small = ("window_frames=40", "filters=[4,4,6]", "dense=12", "recurrent=6")
+    run = make_run(tmp_path / "run", "notes_onsets_and_frames", *(f"model.{field}" for field in small))
+    first, second = (contents(export.export(run, tmp_path / "exported")) for _ in range(2))
+    assert first == second
+    inside = [name for name in operations(tmp_path / "exported/1")["While"] if "lstm" in name]
+    assert inside, "the network itself has loops"
+
+
 def test_weights_are_restored_into_the_canonical_form(tiny_run, tiny_export):
     from musicnet_tf import runs
 
     _, _, network = runs.load(tiny_run)
-    restored = tf.saved_model.load(str(tiny_export)).variables_of_network
-    assert len(restored) == len(network.variables) > 10
-    for ours, theirs in zip(network.variables, restored, strict=True):
+    restored = tf.saved_model.load(str(tiny_export)).weights_of_network
+    assert len(restored) == len(network.weights) > 10
+    for ours, theirs in zip(network.weights, restored, strict=True):
         np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
 
 

@@ -4,8 +4,9 @@ Examples:
     musicnet export --model=runs/notes --output_dir=exported/notes
     musicnet export --model=notes_harmonic_cnn --output_dir=exported/notes --window_frames=1000
 
-Writes OUTPUT_DIR/<version>/, whole or not at all. It takes windows of a waveform and gives activations;
-beside it and within it lies the manifest, which tells rates, window, heads and thresholds.
+Writes OUTPUT_DIR/<version>/, whole or not at all, and the same bytes for the same model. It takes windows of a
+waveform, or whole WAV files, and gives activations; beside it and within it lies the manifest, which tells rates,
+window, heads and thresholds. Requests to warm up with are there too, which a server answers before it lets others in.
 serving/README.md shows how to serve it; `musicnet transcribe --model=OUTPUT_DIR` runs it in process.
 """
 
