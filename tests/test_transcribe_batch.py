@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import csv
 import dataclasses
+import functools
+import itertools
 import os
+import re
 import resource
 import shutil
 import signal
@@ -15,12 +18,14 @@ import time
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
+import psutil
 import pytest
 import soundfile
 import transcribe_work as work
 from conftest import ROOT
 
-from musicnet_tf import files, scores, transcription, writers
+from musicnet_tf import files, inference, scores, transcription, writers
 from musicnet_tf.decode import Decoding
 from musicnet_tf.errors import AudioError, ConfigError, DatasetError, OutputError, ServingError
 from musicnet_tf.manifest import Manifest
@@ -515,3 +520,118 @@ def test_the_verb_refuses_what_does_not_fit_together(musicnet, arguments, told):
     outcome = musicnet("transcribe_batch", *arguments)
     assert outcome.status == 2
     assert told in outcome.stderr
+
+
+@pytest.fixture
+def workers_path(monkeypatch):
+    """Lets workers of their own find what is beside this file, and the Python that runs it."""
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}/tests:{ROOT}")
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+
+
+@pytest.fixture
+def worker_pool(workers_path, tmp_path):
+    """An external worker's port."""
+    log = tmp_path / "pool.log"
+    command = [sys.executable, "-m", "apache_beam.runners.worker.worker_pool_main", "--service_port=0"]
+    with log.open("w") as file, subprocess.Popen(command, stderr=file, start_new_session=True) as process:
+        try:
+            while not (started := re.search(r"Started worker pool servicer at port: \S+:(\d+)", log.read_text())):
+                assert process.poll() is None, log.read_text()
+                time.sleep(0.05)
+            yield int(started[1])
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def portable(*more):
+    return job.beam_options("PortableRunner", more=["job_endpoint=embed", *more])
+
+
+def check_by(options, corpus, out, tmp_path):
+    """What any runner must give, and that its workers are not this process."""
+    (corpus / "noise.wav").write_bytes(b"no sound at all")
+    results = run(corpus, out, options=options)
+    assert {name: r.events for name, r in results.items() if not r.error} == NOTES
+    assert failed(out).keys() == {"noise"}
+    assert not left_aside(out)
+    for name in LEVELS:
+        assert (out / f"{name}.csv").read_bytes() == direct(corpus, tmp_path, name)
+    away = work.failing("away", tmp_path / "countdown", [1, 0, 0])
+    with pytest.raises(ServingError, match=r"^grpc://host:8500/levels: no server answers there$"):
+        run(corpus, tmp_path / "stopped", away, options=options)
+
+
+@pytest.mark.slow
+def test_an_external_worker_of_the_portable_runner_gives_the_same(worker_pool, corpus, out, tmp_path):
+    options = portable("environment_type=EXTERNAL", f"environment_config=localhost:{worker_pool}")
+    check_by(options, corpus, out, tmp_path)
+    assert "open" not in work.calls
+
+
+@pytest.mark.slow
+def test_the_portable_runner_with_a_worker_here_gives_the_same(corpus, out, tmp_path):
+    check_by(portable("environment_type=LOOPBACK"), corpus, out, tmp_path)
+
+
+@pytest.mark.slow
+def test_several_processes_give_the_same(workers_path, corpus, out, tmp_path):
+    check_by(job.beam_options("FnApiRunner", num_workers=2), corpus, out, tmp_path)
+    assert "open" not in work.calls
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_number_of_recordings(tiny_run, tmp_path):
+    sound = np.random.default_rng(3).normal(0, 0.1, 60 * 16000)
+    for i in range(60):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        soundfile.write(tmp_path / f"in/{i:02d}.wav", sound, 16000)
+    used: list[int] = []
+    work.hooks["memory"] = lambda: used.append(psutil.Process().memory_info().rss)
+    model = job.local_model(str(tiny_run))
+    model = model._replace(open=work.watched(model.open, "memory"))
+    options = job.beam_options("FnApiRunner")
+    found = _recordings.find([tmp_path / "in"])
+    results = job.transcribe(found, tmp_path / "out", model, options=options, formats=["csv", "npz"])
+    assert sum(r.audio_seconds for r in results) == 3600
+    sixth = len(used) // 6
+    assert max(used[-sixth:]) - max(used[sixth : 2 * sixth]) < 16 * 2**20, "fifty minutes later"
+
+
+@pytest.mark.slow
+def test_a_version_that_a_server_swaps_away_in_mid_recording_loses_nothing(tiny_export, rising_tone, tmp_path):
+    from serving import client
+    from serving.server import ModelConfig, Server, Settings
+
+    corpus, base = tmp_path / "in", tmp_path / "served/tiny"
+    corpus.mkdir()
+    for i in range(4):
+        soundfile.write(corpus / f"{i}.wav", np.roll(rising_tone, 1000 * i), 16000)
+    shutil.copytree(tiny_export, base / "1")
+    settings = Settings((ModelConfig("tiny", base),), port=0, rest_api_port=None, poll_seconds=0.05)
+    with Server(settings) as server:
+        address = f"grpc://localhost:{server.grpc_port}/tiny"
+        batches = itertools.count(1)
+
+        def swap_now_and_then():
+            if (number := next(batches)) % 7 == 0 and number < 40:
+                newest = max(int(path.name) for path in base.iterdir())
+                shutil.copytree(base / str(newest), tmp_path / "next")
+                (tmp_path / "next").rename(base / str(newest + 1))
+                with contextlib.suppress(ServingError):
+                    while client.connect(f"{address}@{newest}").close() is None:
+                        pass
+
+        work.hooks["swap"] = swap_now_and_then
+        model = job.remote_model(functools.partial(client.connect, address))
+        model = model._replace(open=work.watched(model.open, "swap"))
+        options = job.beam_options("FnApiRunner")
+        found = _recordings.find([corpus])
+        results = job.transcribe(found, tmp_path / "out", model, options=options, formats=["csv"], batch_size=1)
+    assert not any(r.error or r.skipped for r in results)
+    assert work.calls.count("open") > 3, "versions did go"
+    here = inference.load(tiny_export)
+    for recording in found:
+        alone = tmp_path / "alone"
+        transcription.transcribe_file(recording.path, here, alone, transcription.chosen_formats("notes", ["csv"]))
+        assert (tmp_path / f"out/{recording.name}.csv").read_bytes() == (alone / f"{recording.name}.csv").read_bytes()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -110,3 +111,26 @@ def write_levels(path: Path, levels: list[float], seconds: float = 0.5) -> Path:
     samples[1::2] *= -1
     soundfile.write(path, samples, RATE, subtype="FLOAT")
     return path
+
+
+hooks: dict[str, Callable[[], None]] = {}
+"""Called before each batch by the models that `watched` opens, in this process alone."""
+
+
+class _Watched:
+    def __init__(self, predictor, hook):
+        self.manifest, self._predictor, self._hook = predictor.manifest, predictor, hook
+
+    def __call__(self, windows):
+        hooks[self._hook]()
+        return self._predictor(windows)
+
+
+def _open_watched(open_predictor, hook):
+    calls.append("open")
+    return _Watched(open_predictor(), hook)
+
+
+def watched(open_predictor, hook: str):
+    """A model as it is opened, with a hook."""
+    return functools.partial(_open_watched, open_predictor, hook)
