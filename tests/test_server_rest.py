@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import http.client
 import json
 import socket
@@ -143,7 +144,7 @@ TOY = "/v1/models/toy"
         (f"{TOY}:predict", {"inputs": {"b64": "***"}, "signature_name": "echo"}, 400, "Unable to base64 decode"),
         (f"{TOY}:predict", {"inputs": [1] * 9, "signature_name": "picky"}, 400, "Task size 9 is larger than maximum"),
         (f"{TOY}:predict", {"inputs": [-1], "signature_name": "picky"}, 400, "no negative numbers please"),
-        (f"{TOY}:predict", b"[" + b" " * 2**20 + b"]", 429, "larger than max (1048576 bytes)"),
+        (f"{TOY}:predict", b"[" + b" " * 2**20 + b"]", 413, "message larger than max (1048576 bytes)"),
     ],
     ids=lambda value: str(value)[:40],
 )
@@ -192,6 +193,33 @@ def test_a_body_in_chunks_is_taken_and_counted(server):
     response = connection.getresponse()
     assert (response.status, json.loads(response.read())) == (200, {"outputs": [1.0]})
     connection.close()
+
+
+def test_gzip_both_ways(server):
+    body = json.dumps({"signature_name": "ones", "inputs": [500]}).encode()
+    connection = http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=SECONDS)
+    headers = {"Content-Encoding": "gzip", "Accept-Encoding": "gzip"}
+    connection.request("POST", f"{TOY}:predict", gzip.compress(body), headers)
+    response = connection.getresponse()
+    assert (response.status, response.headers["Content-Encoding"]) == (200, "gzip")
+    assert json.loads(gzip.decompress(response.read())) == {"outputs": [[1.0] * 500]}
+
+
+@pytest.mark.parametrize(
+    ("packed", "status", "reason"),
+    [
+        (gzip.compress(b" " * 2**24), 413, "message larger than max"),
+        (gzip.compress(b'{"inputs": [1]}')[:-9], 400, "did not arrive whole"),
+        (b"plain", 400, "not what gzip writes"),
+    ],
+    ids=["bomb", "truncated", "plain"],
+)
+def test_gzip_that_is_refused(server, packed, status, reason):
+    connection = http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=SECONDS)
+    connection.request("POST", f"{TOY}:predict", packed, {"Content-Encoding": "gzip"})
+    response = connection.getresponse()
+    assert response.status == status
+    assert reason in json.loads(response.read())["error"]
 
 
 def test_connections_beyond_the_limit_are_refused_and_others_are_served_again(toy):

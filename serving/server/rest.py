@@ -5,10 +5,12 @@ Source of the paths and their answers: https://www.tensorflow.org/tfx/serving/ap
 
 from __future__ import annotations
 
+import gzip
 import inspect
 import json
 import re
 import time
+import zlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -25,6 +27,8 @@ from serving.server.models import State
 from serving.server.predict import Requests, Target
 from serving.server.settings import Settings
 
+_WORTH_PACKING = 1024
+"""Bytes of an answer from which on it is packed for whoever asks for that."""
 HEALTH_PATH = "/healthz"
 _MODEL = r"/v1/models/(?P<model>[^/:]+)(?:/versions/(?P<version>\d{1,19})|/labels/(?P<label>[^/:]+))?"
 _PREDICT = re.compile(rf"{_MODEL}:predict", re.IGNORECASE)
@@ -53,6 +57,13 @@ _ALL_FIELDS: dict[str, Any] = {  # protobuf 5 has given the option another name
 }
 
 
+class _TooLargeError(RequestError):
+    """A request of more bytes than are taken."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(StatusCode.RESOURCE_EXHAUSTED, f"message larger than max ({limit} bytes)")
+
+
 class RestApi:
     """The WSGI application."""
 
@@ -72,8 +83,11 @@ class RestApi:
         try:
             response = self._respond(request)
         except RequestError as error:
-            status = _HTTP.get(error.code, 500)
+            status = 413 if isinstance(error, _TooLargeError) else _HTTP.get(error.code, 500)
             response = Response(rest_json.error(error.message), status, mimetype="application/json")
+        if request.accept_encodings["gzip"] and len(response.data) > _WORTH_PACKING:
+            response.data = gzip.compress(response.data, compresslevel=1)
+            response.content_encoding = "gzip"
         return response(environ, start_response)
 
     def _respond(self, request: Request) -> Response:
@@ -103,15 +117,16 @@ class RestApi:
         return rest_json.dumps(answer.outputs, body.in_rows)
 
     def _body(self, request: Request) -> bytes:
+        limit = self._settings.max_json_bytes
         try:
-            return request.get_data(cache=False)
+            body = request.get_data(cache=False)
         except RequestEntityTooLarge:
-            limit = self._settings.max_json_bytes
-            raise RequestError(
-                StatusCode.RESOURCE_EXHAUSTED, f"the request is larger than max ({limit} bytes); send fewer windows"
-            ) from None
+            raise _TooLargeError(limit) from None
         except (HTTPException, OSError):
             raise invalid("the request's body did not arrive whole") from None
+        if request.headers.get("Content-Encoding", "").lower() == "gzip":
+            return _unpacked(body, limit)
+        return body
 
     def _metadata(self, request: Request, target: Target) -> bytes:
         with self._requests.models.acquire(target.model, target.version, target.label) as (version, servable):
@@ -125,6 +140,20 @@ class RestApi:
         found = self._requests.models.status(target.model, target.version, target.label)
         told = [_version_status(number, state, error) for number, (state, error) in found.items()]
         return json.dumps({"model_version_status": told}, indent=1).encode()
+
+
+def _unpacked(body: bytes, limit: int) -> bytes:
+    """What was packed with gzip, as far as it is not too large."""
+    unpacking = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    try:
+        unpacked = unpacking.decompress(body, limit + 1)
+    except zlib.error:
+        raise invalid("the request's body is not what gzip writes") from None
+    if len(unpacked) > limit:
+        raise _TooLargeError(limit)
+    if not unpacking.eof:
+        raise invalid("the request's body did not arrive whole")
+    return unpacked
 
 
 def _version_status(number: int, state: State, error: str) -> dict[str, Any]:

@@ -131,8 +131,9 @@ class Server:
             else:
                 self.grpc_port = server.add_insecure_port(address)
         except RuntimeError as error:
+            doubt = ", or are the certificates no PEM" if settings.tls else ""
             raise ServingError(
-                f"{address}: cannot listen there; is the port taken? choose another by --port"
+                f"{address}: cannot listen there; is the port taken{doubt}? choose another by --port"
             ) from error
         return server
 
