@@ -15,7 +15,7 @@ METADATA = (
     "id,composer,composition,movement,ensemble,source,transcriber,catalog_name,seconds\n"
     "1,Cambini,Wind Quintet No 1,1. Allegro,Wind Quintet,,,JOHN1,90\n"
     "2,Beethoven,String Quartet No 13,2. Presto,String Quartet,,,OP130,90\n"
-    "3,Bach,WTK I,1. Prelude,Solo Piano,,,BWV999,90\n"
+    "3,Beethoven,Piano Sonata No 8,2. Adagio,Solo Piano,,,OP13,90\n"
     "4,Beethoven,String Quartet No 13,1. Adagio,String Quartet,,,OP130,90\n"
 )
 FONT = Path("any.sf2")

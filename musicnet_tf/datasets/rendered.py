@@ -11,91 +11,188 @@ from typing import ClassVar
 import numpy as np
 import pydantic
 
-from musicnet_tf import scores, synthesis, works
-from musicnet_tf.datasets import Dataset, Recording, stable_split
+from musicnet_tf import effects, scores, synthesis, works
+from musicnet_tf.datasets import Dataset, Recording, _performance, stable_split
+from musicnet_tf.effects import Effects
 from musicnet_tf.errors import DatasetError, ScoreError
 from musicnet_tf.events import UNKNOWN, Notes
 from musicnet_tf.registry import DATASETS
 
-_SUFFIXES = (".csv", ".mid", ".midi")
+_WRITTEN = (".mxl", ".musicxml")
+_SUFFIXES = (".csv", ".mid", ".midi", *_WRITTEN)
 _KEYBOARDS = range(8)
-_VELOCITY_RANGE = (45, 105)
 _PEAK_RANGE = (0.1, 0.9)
+_TAIL_SECONDS = 1.0
+_VARIANT = "-v"
 
 
 @DATASETS.register("rendered")
 class Rendered(Dataset):
-    """Excerpts of scores, each played on one soundfont at one level.
+    """Excerpts of scores, each played on soundfonts, and then treated as recordings are.
 
-    `root` is searched for MusicNet label files (`.csv`) and MIDI files. Where a `musicnet_metadata.csv`
-    lies in a folder above a label file, it gives composer, work and ensemble; else the composer is
-    looked for in the path. Works that are tested or validated on are always left out (`works`). Every
+    `root` is searched for MusicNet label files (`.csv`), MIDI files and MusicXML (`.mxl`, `.musicxml`). Where a
+    `musicnet_metadata.csv` lies in a folder above a label file, it gives composer, work and ensemble; else the
+    composer is looked for in the path. Works that are tested or validated on are always left out (`works`). Every
     choice follows from a recording's id and `seed` alone, so that it does not depend on which other
     scores are there, or on the machine.
 
     An excerpt holds the notes that begin in it; what sounds into it from before is not played, and what
     sounds out of it is cut. Where the score tells no velocity, one is drawn that wanders as a phrase
     does. Notes that a MIDI channel cannot hold at once are resolved as `scores.without_overlaps` does.
-    The notes returned are the notes played.
+    The notes returned are the notes played, at concert pitch: `tune_cents` and `voice_tune_cents` are not told.
 
     Attributes:
         soundfonts: files to choose from; all that are installed where none is named.
         excerpt_seconds: length of an excerpt, or None for whole scores.
         excerpts_per_score: how many, at independent places.
+        variants: of each excerpt, in other sound: soundfonts, tuning, balance, touch, tempo, effects.
         seed: changes every choice.
+        exclude: scores to leave out, as patterns of their paths in `root`: `*/midi_score.mid`.
         ensembles: keep only these, as the metadata spells them; all where empty.
         exclude_piano: leave out scores for keyboard alone.
-        hold_out_maps: leave out all solo piano by the composers of MAPS; needless for what is never scored on MAPS.
+        only_piano: leave out all others.
+        hold_out_maps: leave out solo piano that MAPS tests or validates on, or that may be; needless for what is
+            never scored on MAPS.
         max_scores: keep only so many scores, chosen by hash of the id.
         validation_fraction: share of works that go to validation.
+        sustain: of MIDI files, notes last as long as the pedal holds them.
+        font_per_voice: each instrument of a recording has a soundfont of its own.
+        substitutes: program → programs, one of which plays it; labels keep the first.
+        tune_cents: the recording is out of tune by up to so many hundredths of a semitone.
+        voice_tune_cents: and each of its instruments by up to so many more.
+        balance_db: instruments are softer by up to so many decibels.
+        velocity_curve: velocities are raised to a power of up to 2 to this, or its inverse.
+        tempo: the tempo is changed by up to this share either way.
+        rubato: standard deviation of the logarithm of a drifting tempo, of MusicXML alone: it is as written.
+        asynchrony: standard deviation in seconds of onsets and offsets, of MusicXML alone.
+        attack_db: notes are played early by the time in which their instrument comes within so many decibels of its
+            loudest (`synthesis.attack`), so that they are heard at their onset; as written where it is None.
+        reverb: share of recordings with FluidSynth's own reverberation.
+        effects: what recordings go through afterwards, see `effects.Effects`.
     """
 
-    description: ClassVar[str] = "label and MIDI files rendered with soundfonts, test and validation works left out"
+    description: ClassVar[str] = "scores and MIDI rendered with soundfonts, test and validation works left out"
     licence: ClassVar[str] = "that of the scores and soundfonts; MusicNet's labels are CC BY 4.0, FluidR3 is MIT"
     source: ClassVar[str] = "FluidSynth over scores of your own"
 
     soundfonts: tuple[Path, ...] = ()
     excerpt_seconds: float | None = pydantic.Field(60.0, gt=0)
     excerpts_per_score: int = pydantic.Field(1, ge=1)
+    variants: int = pydantic.Field(1, ge=1)
     seed: int = 0
+    exclude: tuple[str, ...] = ()
     ensembles: tuple[str, ...] = ()
     exclude_piano: bool = False
+    only_piano: bool = False
     hold_out_maps: bool = True
     max_scores: int | None = pydantic.Field(None, ge=1)
     validation_fraction: float = pydantic.Field(0.1, ge=0, le=1)
+    sustain: bool = False
+    font_per_voice: bool = False
+    substitutes: dict[int, tuple[int, ...]] = pydantic.Field({})
+    tune_cents: float = pydantic.Field(0.0, ge=0, le=100)
+    voice_tune_cents: float = pydantic.Field(0.0, ge=0, le=100)
+    balance_db: float = pydantic.Field(0.0, ge=0, le=40)
+    velocity_curve: float = pydantic.Field(0.0, ge=0, le=2)
+    tempo: float = pydantic.Field(0.0, ge=0, lt=1)
+    rubato: float = pydantic.Field(0.0, ge=0, le=0.5)
+    asynchrony: float = pydantic.Field(0.0, ge=0, le=0.1)
+    attack_db: float | None = pydantic.Field(None, lt=0)
+    reverb: float = pydantic.Field(0.5, ge=0, le=1)
+    effects: Effects = Effects()
 
     def recordings(self) -> list[Recording]:
         chosen = [found for found in self._scores() if self._wanted(found)]
         if self.max_scores is not None:
             chosen = sorted(chosen, key=lambda found: _unit(self.seed, found["id"], "keep"))[: self.max_scores]
         fonts = list(self._fonts())
-        recordings = [self._recording(found, k, fonts) for found in chosen for k in range(self.excerpts_per_score)]
+        recordings = [
+            self._recording(found, k, variant, fonts)
+            for found in chosen
+            for k in range(self.excerpts_per_score)
+            for variant in range(self.variants)
+        ]
         return sorted(recordings, key=lambda recording: recording.id)
 
     def load_audio(self, recording: Recording, sample_rate: int) -> np.ndarray:
-        notes = self.load_notes(recording)
-        audio = synthesis.render(
-            notes,
-            self._fonts()[recording.metadata["soundfont"]],
-            sample_rate,
-            duration=self.excerpt_seconds,
-            reverb=_unit(self.seed, recording.id, "reverb") < 0.5,
-        )
+        audio = self._play(self.load_notes(recording), recording, sample_rate)
         low, high = np.log(_PEAK_RANGE)
         peak = np.exp(low + (high - low) * _unit(self.seed, recording.id, "peak"))
-        return (audio * (peak / max(np.abs(audio).max(initial=0.0), 1e-9))).astype(np.float32)
+        audio = (audio * (peak / max(np.abs(audio).max(initial=0.0), 1e-9))).astype(np.float32)
+        return effects.apply(audio, sample_rate, self.effects, _rng(self.seed, recording.id, "effects"))
 
     def load_notes(self, recording: Recording) -> Notes:
-        notes = _read(self.root / recording.metadata["score"])
+        path, id = self.root / recording.metadata["score"], recording.id
+        notes = _performance.at_tempo(_read(path, self.sustain), self._tempo(id))
+        if path.suffix.lower() in _WRITTEN:
+            notes = _performance.with_rubato(notes, self.rubato, _rng(self.seed, id, "rubato"))
+            notes = _performance.with_asynchrony(notes, self.asynchrony, _rng(self.seed, id, "asynchrony"))
         if self.excerpt_seconds is not None:
-            start = _unit(self.seed, recording.id, "start") * max(0.0, notes.end - self.excerpt_seconds)
+            place = _unit(self.seed, id.partition(_VARIANT)[0], "start")
+            start = place * max(0.0, notes.end - self.excerpt_seconds)
+            if not len(notes.within(start, start + self.excerpt_seconds)):
+                start = notes.onset.min(initial=0.0)
             notes = notes[notes.onset >= start].shift(-start)
             notes = notes[notes.onset < self.excerpt_seconds]
             notes = scores.with_columns(notes, offset=np.minimum(notes.offset, self.excerpt_seconds))
         notes = scores.without_overlaps(notes)
-        velocity = np.where(notes.velocity == UNKNOWN, self._velocities(notes, recording.id), notes.velocity)
         instrument = np.where(notes.instrument == UNKNOWN, 0, notes.instrument)
+        velocity = np.where(notes.velocity == UNKNOWN, self._velocities(notes, id), notes.velocity)
+        if self.velocity_curve:
+            velocity = _performance.curved(velocity, 2.0 ** self._between(self.velocity_curve, id, "velocity curve"))
         return scores.with_columns(notes, velocity=velocity, instrument=instrument)
+
+    def _play(self, notes: Notes, recording: Recording, sample_rate: int) -> np.ndarray:
+        """The instruments that one soundfont plays are played at once."""
+        id, fonts = recording.id, self._fonts()
+        programs = np.unique(notes.instrument).tolist()
+        cents = {p: self._between(self.tune_cents, id, "tune") for p in programs}
+        cents = {p: c + self._between(self.voice_tune_cents, id, f"tune {p}") for p, c in cents.items()}
+        level_db = {p: -self.balance_db * _unit(self.seed, id, f"balance {p}") for p in programs}
+        if len(programs) == 1:
+            level_db = {}
+        played: dict[str, list[int]] = {}
+        for program in programs:
+            played.setdefault(self._font(recording, program, list(fonts)), []).append(program)
+        duration = notes.end + _TAIL_SECONDS if self.excerpt_seconds is None else self.excerpt_seconds
+        audio = np.zeros(round(duration * sample_rate), np.float32)
+        for font, together in played.items():
+            part = notes[np.isin(notes.instrument, together)]
+            sound = {p: self._substitute(id, p) for p in together}
+            audio += synthesis.render(
+                self._early(_revoiced(part, sound), fonts[font]),
+                fonts[font],
+                sample_rate,
+                duration=duration,
+                reverb=_unit(self.seed, id, "reverb") < self.reverb,
+                cents={sound[p]: cents[p] for p in together},
+                level_db={sound[p]: level_db.get(p, 0.0) for p in together},
+            )
+        return audio
+
+    def _early(self, notes: Notes, font: Path) -> Notes:
+        """The notes as they must be played on a soundfont to be heard at their onsets."""
+        if self.attack_db is None:
+            return notes
+        attacks = {p: synthesis.attack(font, p, self.attack_db) for p in np.unique(notes.instrument).tolist()}
+        early = np.array([attacks[p] for p in notes.instrument.tolist()])
+        return scores.without_overlaps(scores.with_columns(notes, onset=np.maximum(notes.onset - early, 0.0)))
+
+    def _font(self, recording: Recording, program: int, fonts: list[str]) -> str:
+        if not self.font_per_voice:
+            return recording.metadata["soundfont"]
+        return fonts[int(_unit(self.seed, recording.id, f"soundfont {program}") * len(fonts))]
+
+    def _substitute(self, id: str, program: int) -> int:
+        choices = self.substitutes.get(program, (program,))
+        return choices[int(_unit(self.seed, id, f"substitute {program}") * len(choices))]
+
+    def _tempo(self, id: str) -> float:
+        return 1.0 + self._between(self.tempo, id, "tempo")
+
+    def _between(self, limit: float, id: str, what: str) -> float:
+        """Evenly drawn in [-limit, limit)."""
+        return limit * (2.0 * _unit(self.seed, id, what) - 1.0)
 
     def _fonts(self) -> dict[str, Path]:
         """Name → file. Records hold the name, so that they are the same wherever the file lies."""
@@ -112,7 +209,8 @@ class Rendered(Dataset):
             raise DatasetError(f"{self.root}: not a folder; root must hold .csv label files or .mid files")
         paths = sorted(p for p in self.root.rglob("*") if p.suffix.lower() in _SUFFIXES and _is_score(p))
         if not paths:
-            raise DatasetError(f"{self.root}: holds no MusicNet label file (.csv) and no MIDI file (.mid)")
+            raise DatasetError(f"{self.root}: holds no MusicNet label file (.csv), MIDI file (.mid) or MusicXML (.mxl)")
+        paths = [path for path in paths if not any(path.relative_to(self.root).match(e) for e in self.exclude)]
         return [self._describe(path) for path in paths]
 
     def _describe(self, path: Path) -> dict[str, str]:
@@ -133,49 +231,56 @@ class Rendered(Dataset):
         title = " ".join(found.get(key, "") for key in ("composition", "catalog_name", "score"))
         if works.is_held_out(found["composer"], title, found.get("movement", ""), solo_piano=False):
             return False
-        barred = self.exclude_piano or (
-            self.hold_out_maps and works.is_held_out(found["composer"], title, solo_piano=True)
-        )
+        if self.only_piano:
+            return not self._maps_piece(found, title) and self._keyboard_alone(found)
+        barred = self.exclude_piano or self._maps_piece(found, title)
         return not (barred and self._keyboard_alone(found))
+
+    def _maps_piece(self, found: dict[str, str], title: str) -> bool:
+        movement = found.get("movement", "")
+        return self.hold_out_maps and works.is_held_out(found["composer"], title, movement, solo_piano=True)
 
     def _keyboard_alone(self, found: dict[str, str]) -> bool:
         if "ensemble" in found:
             return found["ensemble"].lower() in ("solo piano", "solo harpsichord")
         try:
-            programs = _read(self.root / found["score"]).instrument
+            programs = _read(self.root / found["score"], self.sustain).instrument
         except ScoreError:  # left in, so that it is counted where it is loaded
             return False
         return bool(np.isin(programs, [UNKNOWN, *_KEYBOARDS]).all())
 
-    def _recording(self, found: dict[str, str], k: int, fonts: list[str]) -> Recording:
-        id = f"{found['id']}-{k}"
+    def _recording(self, found: dict[str, str], k: int, variant: int, fonts: list[str]) -> Recording:
+        id = f"{found['id']}-{k}" + (f"{_VARIANT}{variant}" if variant else "")
         if "movement" in found:  # of the metadata
             work = ": ".join(found.get(key, "") for key in ("composer", "composition", "movement")).rstrip(": ")
         else:
             work = works.work_name(found["composer"], found["composition"])
-        font = fonts[int(_unit(self.seed, id, "soundfont") * len(fonts))]
+        font = (
+            "one an instrument" if self.font_per_voice else fonts[int(_unit(self.seed, id, "soundfont") * len(fonts))]
+        )
         metadata = {key: value for key, value in found.items() if key != "id"} | {"soundfont": font}
         return Recording(id, stable_split(work, self.validation_fraction), work, metadata)
 
     def _velocities(self, notes: Notes, id: str) -> np.ndarray:
-        """A slow random walk an instrument, reflected into the range, with a little play from note to note."""
-        low, high = _VELOCITY_RANGE
         velocity = np.zeros(len(notes), np.int64)
         for program in np.unique(notes.instrument).tolist():
-            rng = np.random.default_rng(_digest(self.seed, id, f"velocity {program}"))
             index = np.flatnonzero(notes.instrument == program)
-            steps = rng.normal(0.0, 6.0, len(index)) * np.sqrt(
-                np.diff(notes.onset[index], prepend=notes.onset[index[0]])
-            )
-            walk = rng.uniform(0, high - low) + np.cumsum(steps)
-            reflected = np.abs((walk + (high - low)) % (2 * (high - low)) - (high - low))
-            velocity[index] = np.clip(np.round(low + reflected + rng.normal(0.0, 4.0, len(index))), low, high)
+            rng = _rng(self.seed, id, f"velocity {program}")
+            velocity[index] = _performance.wandering(notes.onset[index], rng)
         return velocity
 
 
 @functools.lru_cache(maxsize=4)
-def _read(path: Path) -> Notes:
+def _read(path: Path, sustain: bool) -> Notes:
+    if path.suffix.lower() in _WRITTEN:
+        return scores.read_score(path).notes
+    if sustain and path.suffix.lower() in (".mid", ".midi"):
+        return scores.read_midi(path, sustain=True)
     return scores.read(path)
+
+
+def _revoiced(notes: Notes, sound: dict[int, int]) -> Notes:
+    return scores.with_columns(notes, instrument=np.array([sound[p] for p in notes.instrument.tolist()], np.int64))
 
 
 def _is_score(path: Path) -> bool:
@@ -190,6 +295,10 @@ def _identifier(name: str) -> str:
 
 def _digest(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256(":".join(map(str, parts)).encode()).digest()[:8], "big")
+
+
+def _rng(*parts: object) -> np.random.Generator:
+    return np.random.default_rng(_digest(*parts))
 
 
 def _unit(*parts: object) -> float:

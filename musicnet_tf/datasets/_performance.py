@@ -1,0 +1,57 @@
+"""What a player adds to a score: tempo, its drift, notes of a chord that do not begin together, loudness."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from musicnet_tf import scores
+from musicnet_tf.events import Notes
+
+_VELOCITY_RANGE = (45, 105)
+_DRIFT_SECONDS = 4.0  # in which the tempo forgets where it was
+_SHORTEST = 0.03
+
+
+def at_tempo(notes: Notes, factor: float) -> Notes:
+    """The notes `factor` times as fast."""
+    return scores.with_columns(notes, onset=notes.onset / factor, offset=notes.offset / factor)
+
+
+def with_rubato(notes: Notes, depth: float, rng: np.random.Generator) -> Notes:
+    """The notes at a tempo that drifts.
+
+    The logarithm of the speed is a random walk drawn back to 0 (Ornstein and Uhlenbeck) with standard deviation
+    `depth`, drawn each second and held; order and coincidence of notes stay.
+    """
+    num_seconds = int(np.ceil(notes.end)) + 1
+    kept = np.exp(-1.0 / _DRIFT_SECONDS)
+    steps = rng.normal(0.0, depth, num_seconds) * np.sqrt(1.0 - kept**2)
+    walk, at = np.zeros(num_seconds), float(rng.normal(0.0, depth))
+    for k, step in enumerate(steps.tolist()):
+        walk[k] = at
+        at = kept * at + step
+    played = np.concatenate([[0.0], np.cumsum(np.exp(-walk))])
+    written = np.arange(num_seconds + 1)
+    onset, offset = (np.interp(times, written, played) for times in (notes.onset, notes.offset))
+    return scores.with_columns(notes, onset=onset, offset=offset)
+
+
+def with_asynchrony(notes: Notes, seconds: float, rng: np.random.Generator) -> Notes:
+    """The notes, each begun and ended early or late by a normally drawn time, at most three times `seconds`."""
+    early, late = np.clip(rng.normal(0.0, seconds, (2, len(notes))), -3 * seconds, 3 * seconds)
+    onset = np.maximum(notes.onset + early, 0.0)
+    return scores.with_columns(notes, onset=onset, offset=np.maximum(notes.offset + late, onset + _SHORTEST))
+
+
+def curved(velocity: np.ndarray, exponent: float) -> np.ndarray:
+    """Velocities as a keyboard of another touch gives them: 127 (v / 127) ** exponent, at least 1."""
+    return np.clip(np.round(127.0 * (velocity / 127.0) ** exponent), 1, 127).astype(np.int64)
+
+
+def wandering(onset: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Velocities `(n,)` of one instrument: a slow random walk, reflected into a range, with play from note to note."""
+    low, high = _VELOCITY_RANGE
+    steps = rng.normal(0.0, 6.0, len(onset)) * np.sqrt(np.diff(onset, prepend=onset[0]))
+    walk = rng.uniform(0, high - low) + np.cumsum(steps)
+    reflected = np.abs((walk + (high - low)) % (2 * (high - low)) - (high - low))
+    return np.clip(np.round(low + reflected + rng.normal(0.0, 4.0, len(onset))), low, high).astype(np.int64)
