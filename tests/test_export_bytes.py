@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -10,13 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import tensorflow as tf
 from conftest import ROOT
 from google.protobuf import text_format
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
-from musicnet_tf import canonical, export, inference, warmup
+from musicnet_tf import audio, canonical, export, inference, warmup, windowing
 from musicnet_tf.manifest import Manifest
 from musicnet_tf.models import HeadSpec, ModelSpec
 from musicnet_tf.timebase import FrameClock
@@ -56,6 +58,12 @@ def elsewhere(tiny_run, tiny_export, tmp_path_factory) -> tuple[dict[str, Any], 
     outcome = subprocess.run(code, input=names, capture_output=True, text=True, cwd=ROOT)
     assert outcome.returncode == 0, outcome.stderr
     return json.loads((folder / "answers.json").read_text()), folder / "again/1"
+
+
+def wav_bytes(samples: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, audio.quantise(samples), 16000, format="WAV", subtype="PCM_16")
+    return buffer.getvalue()
 
 
 def saved_model(folder: Path) -> Any:
@@ -114,6 +122,24 @@ def test_plain_tensorflow_runs_it_without_this_package(tiny_run, elsewhere):
     assert answers["alone"]
     window = np.sin(np.arange(16000, dtype=np.float32) / 9)[np.newaxis]
     np.testing.assert_allclose(answers["frame"], inference.load(tiny_run)(window)["frame"], rtol=0, atol=1e-6)
+
+
+def test_a_session_restores_and_runs_it_as_tensorflow_serving_does(tiny_run, tiny_export, rising_tone):
+    v1, windows = tf.compat.v1, rising_tone[None, :16000]
+    with tf.Graph().as_default(), v1.Session() as session:
+        meta_graph = v1.saved_model.load(session, [tf.saved_model.SERVING], str(tiny_export))
+        signature = meta_graph.signature_def[inference.SIGNATURE]
+        feed = {signature.inputs[inference.WINDOWS].name: windows}
+        frame = session.run(signature.outputs["frame"].name, feed)
+        wav = meta_graph.signature_def[inference.WAV_SIGNATURE]
+        fetched = [wav.outputs[name].name for name in ("frame", inference.NUM_FRAMES)]
+        posteriorgram, num_frames = session.run(fetched, {wav.inputs[inference.WAV].name: [wav_bytes(windows[0])]})
+    predictor = inference.load(tiny_run)
+    np.testing.assert_allclose(frame, predictor(windows)["frame"], rtol=0, atol=1e-6)
+    quantised = audio.quantise(windows[0]) / np.float32(32768)
+    expected = windowing.posteriorgram(quantised, predictor.manifest.geometry, predictor)
+    np.testing.assert_allclose(posteriorgram[0], expected["frame"], rtol=0, atol=1e-6)
+    assert num_frames.tolist() == [50]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
