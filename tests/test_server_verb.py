@@ -17,8 +17,7 @@ from conftest import ROOT
 pytest.importorskip("tensorflow_serving", reason="needs the extra 'serving'")
 
 import grpc
-import tensorflow as tf
-from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+from server_stubs import SECONDS, Stubs
 
 from musicnet_tf import export, inference
 from musicnet_tf.errors import OutputError
@@ -26,7 +25,6 @@ from musicnet_tf.manifest import Manifest
 from serving.server import Server, shipped
 
 pytest_plugins = ["tiny_models", "toy_servables"]
-SECONDS = 60
 GREETING = re.compile(
     r"^musicnet serve: for development, production is TensorFlow Serving;"
     r" gRPC on 127.0.0.1:(\d+), REST on 127.0.0.1:(\d+); models: (.+)$",
@@ -35,12 +33,8 @@ GREETING = re.compile(
 
 
 def predict(port, model, signature, **inputs):
-    request = predict_pb2.PredictRequest(model_spec={"name": model, "signature_name": signature})
-    for name, value in inputs.items():
-        request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        outputs = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request, SECONDS).outputs
-        return {name: tf.make_ndarray(tensor) for name, tensor in outputs.items()}
+        return Stubs(channel).predict(model, signature, **inputs)
 
 
 @pytest.fixture
