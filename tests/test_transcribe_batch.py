@@ -522,6 +522,25 @@ def test_the_verb_refuses_what_does_not_fit_together(musicnet, arguments, told):
     assert told in outcome.stderr
 
 
+def test_options_of_runners_in_build_md_are_known_to_beam():
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    section = (
+        (ROOT / "BUILD.md").read_text(encoding="utf-8").partition("## Transcribe in bulk")[2].partition("\n## ")[0]
+    )
+    calls = re.findall(r"musicnet transcribe_batch .*?(?<!\\)\n", section, re.DOTALL)
+    on_clusters = [call for call in calls if "--runner=" in call]
+    assert {re.findall(r"--runner=(\w+)", call)[0] for call in on_clusters} == {
+        *("PortableRunner", "FlinkRunner", "SparkRunner", "DataflowRunner")
+    }
+    known = PipelineOptions([]).get_all_options().keys()
+    for call in on_clusters:
+        options = dict(re.findall(r"--beam_option=(\w+)=(\S+)", call))
+        assert options.keys() <= known, call
+        parsed = job.beam_options("FnApiRunner", more=[f"{k}={v}" for k, v in options.items()]).get_all_options()
+        assert {name: str(parsed[name]) for name in options} == options
+
+
 @pytest.fixture
 def workers_path(monkeypatch):
     """Lets workers of their own find what is beside this file, and the Python that runs it."""
