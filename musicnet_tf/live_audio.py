@@ -154,28 +154,29 @@ class ReadAhead:
         self._held: collections.deque[bytes] = collections.deque()
         self._changed = threading.Condition()
         self._first: float | None = None
+        self._last = 0.0
         self._error: BaseException | None = None
         self._ended = False
         threading.Thread(target=self._read, name="read-ahead", daemon=True).start()  # may hang in a pipe for ever
 
     @property
-    def elapsed(self) -> float:
-        """Seconds since the first bytes came."""
-        return 0.0 if self._first is None else self._clock() - self._first
+    def took(self) -> float:
+        """Seconds from the first bytes that came to the last."""
+        return 0.0 if self._first is None else self._last - self._first
 
     def __iter__(self) -> Iterator[bytes]:
-        while block := self._next():
+        while (block := self._next()) is not None:
             yield block
 
-    def _next(self) -> bytes:
+    def _next(self) -> bytes | None:
         with self._changed:
             self._wait_until(lambda: bool(self._held) or self._ended)
             if self._stop.is_set():
-                return b""
+                return None
             if not self._held:
                 if self._error is not None:
                     raise self._error
-                return b""
+                return None
             block = self._held.popleft()
             self.waiting -= len(block)
             self._changed.notify_all()
@@ -196,12 +197,12 @@ class ReadAhead:
 
     def _keep(self, block: bytes) -> None:
         with self._changed:
-            self._first = self._clock() if self._first is None else self._first
+            self._last = self._clock()
+            self._first = self._last if self._first is None else self._first
             self._wait_until(lambda: self.waiting < self._max_bytes)
-            if block:
-                self._held.append(block)
-                self.waiting += len(block)
-                self._changed.notify_all()
+            self._held.append(block)
+            self.waiting += len(block)
+            self._changed.notify_all()
 
     def _wait_until(self, come: Callable[[], bool]) -> None:
         while not come() and not self._stop.is_set():
@@ -289,12 +290,11 @@ def _wav_bytes(reader: _Reader, stated: int) -> Take:
 
     def take(count: int) -> bytes:
         nonlocal left
-        if left == 0:
-            if reader.peek(padding + 4)[padding:] in _AFTER_DATA:
-                return b""
-            left = float("inf")
         data = reader.take(int(min(count, left)))
         left -= len(data)
+        if len(data) < count and left == 0 and reader.peek(padding + 4)[padding:] not in _AFTER_DATA:
+            left = float("inf")
+            data += reader.take(count - len(data))
         return data
 
     return take

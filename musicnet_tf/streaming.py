@@ -227,16 +227,19 @@ class Listener:
             if self._spool is not None:
                 self._spool.push(heads)
             yield from self._told()
+        yield from self.finish()
+
+    def finish(self) -> list[dict[str, Any]]:
+        """Ends here; gives the rows that were not told yet. Iterating does so where the sound ends."""
         self.events = self._decoder.finish()
-        yield from self._told()
+        return list(self._told())
 
     def write(self, output_dir: str | Path, formats: list[Format]) -> None:
         """Writes what was heard as `musicnet transcribe` writes a recording. Raises OutputError."""
-        title = Path(self._sound.name)
-        transcript = Transcript(
-            self.events, self._sound.duration, title.stem, self._predictor.manifest.name, self._spool
-        )
-        for form, path in zip(formats, transcription.outputs(title, output_dir, formats), strict=True):
+        source, model = Path(self._sound.name), self._predictor.manifest.name
+        title = Path(transcription.Result(source).name).stem  # printable
+        transcript = Transcript(self.events, self._sound.duration, title, model, self._spool)
+        for form, path in zip(formats, transcription.outputs(source, output_dir, formats), strict=True):
             form.write(path, transcript)
 
     def _told(self) -> Iterator[dict[str, Any]]:
@@ -245,20 +248,19 @@ class Listener:
 
 
 class Lag:
-    """How much audio came and waits to be heard, beyond what a source that is quicker than life would have queued."""
+    """How much sound came and waits to be heard, where it comes as it is played.
+
+    What comes quicker than life, as out of a file, is late for nobody.
+    """
 
     def __init__(self, ahead: ReadAhead, pcm: Pcm) -> None:
         self._ahead, self._pcm = ahead, pcm
         self._told = _LAG_SECONDS / 2
 
     def seconds(self, heard: float) -> float:
-        """By which we are behind whoever listens where the sound is made, 0 at least.
-
-        Args:
-            heard: seconds of audio.
-        """
-        come = heard + self._pcm.seconds(self._ahead.waiting)
-        return max(0.0, min(come, self._ahead.elapsed) - heard)
+        """Seconds of sound that wait, after `heard` seconds of it were taken."""
+        waits = self._pcm.seconds(self._ahead.waiting)
+        return waits if heard + waits <= self._ahead.took + _LAG_SECONDS else 0.0
 
     def grew(self, heard: float) -> float:
         """The lag where it is worth telling, else 0: from a second on, and whenever it has doubled since."""

@@ -33,16 +33,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import numpy as np
 from absl import app, flags
 
-from musicnet_tf.errors import AudioError
+import musicnet_tf.bin._server_flags as server_flags
+from musicnet_tf.errors import MusicNetError
 
 if TYPE_CHECKING:
-    from musicnet_tf import streaming, transcription
+    from musicnet_tf import streaming
     from musicnet_tf.live_audio import Pcm, ReadAhead
     from musicnet_tf.manifest import Manifest
     from musicnet_tf.writers import Format, PosteriorgramSpool
 
 _MODEL = flags.DEFINE_string("model", None, "A shipped model's name (`musicnet list`), or a run's or export's folder.")
-_SERVER = flags.DEFINE_string("server", None, "A model on a server instead: grpc://host:port/model[@version].")
+flags.adopt_module_key_flags(server_flags)
 _LATENCY = flags.DEFINE_float(
     "latency",
     None,
@@ -83,8 +84,7 @@ def main(argv: list[str]) -> int:
 def _check(paths: list[str]) -> None:
     if len(paths) != 1:
         raise app.UsageError(f"name one recording, or - for standard input, not {len(paths)}")
-    if _MODEL.value and _SERVER.value:
-        raise app.UsageError("give --model or --server, not both")
+    server_flags.check()
     if _SAMPLE_RATE.value is None and (_CHANNELS.value or _ENCODING.value):
         raise app.UsageError("--channels and --encoding are of raw samples; give their --sample_rate, too")
     if _FOLLOW.value and paths[0] == "-":
@@ -140,41 +140,38 @@ def _open(path: str, stop: threading.Event) -> _Source:
 def _listen(source: _Source, stop: threading.Event) -> None:
     from musicnet_tf import decode, files, streaming, transcription, windowing
 
-    remote = _remote()
-    manifest = remote.manifest if remote else streaming.read_manifest(_model())
-    decoding, clock = decode.decoding_of(manifest), windowing.recording_clock(manifest.geometry)
-    output_dir = _OUTPUT_DIR.value or ""
-    formats = transcription.chosen_formats(manifest.task, _FORMATS.value) if output_dir else []
-    rate = source.pcm.sample_rate if source.pcm else clock.sample_rate
-    kept, latency = streaming.plan(manifest.geometry, decoding, rate, _LATENCY.value)
-    if formats:
-        files.make_folder(output_dir)
-    _say(f"{manifest.name} hears {source.name}; a row comes within {latency} of what it tells")
-    predictor = remote or streaming.load(_model(), kept)
-    share = streaming.cost(predictor, kept)
-    _say(f"takes {share:.0%} of real time" + ", and so falls behind; allow more --latency" * (share >= 1))
+    with contextlib.ExitStack() as stack:
+        remote = stack.enter_context(server_flags.connect()) if server_flags.SERVER.value else None
+        manifest = remote.manifest if remote else streaming.read_manifest(_model())
+        decoding, clock = decode.decoding_of(manifest), windowing.recording_clock(manifest.geometry)
+        output_dir = _OUTPUT_DIR.value or ""
+        formats = transcription.chosen_formats(manifest.task, _FORMATS.value) if output_dir else []
+        rate = source.pcm.sample_rate if source.pcm else clock.sample_rate
+        kept, latency = streaming.plan(manifest.geometry, decoding, rate, _LATENCY.value)
+        if formats:
+            files.make_folder(output_dir)
+        _say(f"{manifest.name} hears {source.name}; a row comes within {latency} of what it tells")
+        predictor = remote or streaming.load(_model(), kept)
+        _tell_cost(streaming.cost(predictor, kept))
 
-    sound = streaming.Sound(_until(stop, source, clock.sample_rate), rate, clock.sample_rate, source.name)
-    with _spool(manifest, formats) as spool:
-        listener = streaming.Listener(sound, predictor, decoding, kept, spool)
+        sound = streaming.Sound(_until(stop, source, clock.sample_rate), rate, clock.sample_rate, source.name)
+        listener = streaming.Listener(sound, predictor, decoding, kept, stack.enter_context(_spool(manifest, formats)))
         try:
             _show(listener, sound, source)
-        except AudioError:
-            if sound.heard or not stop.is_set():
-                raise
-            _say("stopped before anything was heard")
-            return
-        if formats:
-            listener.write(output_dir, formats)
-    _say(_summary(listener, sound, source, decoding.noun))
+        except (MusicNetError, BrokenPipeError):
+            if stop.is_set() and not sound.heard:
+                _say("stopped before anything was heard")
+                return
+            if source.ahead and sound.heard:  # it will not be played again
+                listener.finish()
+                listener.write(output_dir, formats)
+            raise
+        listener.write(output_dir, formats)
+        _say(_summary(listener, sound, source, decoding.noun))
 
 
-def _remote() -> transcription.Predictor | None:
-    if not _SERVER.value:
-        return None
-    from serving import client
-
-    return client.connect(_SERVER.value)
+def _tell_cost(share: float) -> None:
+    _say(f"takes {share:.0%} of real time" + ", and so falls behind; allow more --latency" * (share >= 1))
 
 
 def _model() -> str:
@@ -209,7 +206,7 @@ def _show(listener: streaming.Listener, sound: streaming.Sound, source: _Source)
     for row in listener:
         print(_line(row), flush=True)
         if lag and (behind := lag.grew(sound.heard)):
-            _say(f"warning: {behind:.1f} s behind what is being played")
+            _say(f"warning: {behind:.1f} s of sound wait to be heard")
 
 
 def _line(row: dict[str, Any]) -> str:
