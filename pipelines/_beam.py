@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
 import re
 import threading
@@ -18,10 +19,13 @@ from musicnet_tf import errors
 PARTS = ".parts"
 """Folder of the notes that each finished piece of work leaves, from which a later run resumes."""
 
+_LOCK = "lock"
 _LOOK_SECONDS = 0.5  # between two looks at the notes
 
 _TRACEBACK_LOGGERS = ("apache_beam.runners.common", "apache_beam.runners.direct.executor")
 """Loggers that write the traceback of an error which is raised as well."""
+
+_log = logging.getLogger(__name__)
 
 
 def beam_options(runner: str, num_workers: int = 1, more: Sequence[str] = ()) -> PipelineOptions:
@@ -52,6 +56,23 @@ def own_errors() -> Iterator[None]:
     finally:
         for logger, level in levels.items():
             logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Holds an output folder for one job, however it ends: a lock goes with its process.
+
+    Raises:
+        OutputError: where another job holds it.
+    """
+    with (folder / PARTS / _LOCK).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise errors.OutputError(f"{folder}: another job writes there; let it end, or choose another") from error
+        except OSError:  # a file system that knows no locks
+            _log.warning("%s: cannot be locked; see that no other job writes there", folder)
+        yield
 
 
 class Progress:

@@ -26,7 +26,7 @@ from musicnet_tf import files, inference, transcription
 from musicnet_tf.decode import decoding_of
 from musicnet_tf.errors import OutputError
 from musicnet_tf.manifest import Manifest
-from pipelines._beam import PARTS, Progress, own_errors
+from pipelines._beam import PARTS, Progress, alone, own_errors
 from pipelines._beam import beam_options as beam_options
 from pipelines._recordings import COLUMNS, Recording, printable
 from pipelines._transcribe_one import WORK, Job, Transcriber, is_done, note_path, read_note
@@ -108,7 +108,7 @@ def transcribe(
     Args:
         recordings: `_recordings.find` or `_recordings.read_manifest` lists them.
         output_dir: folder for `<name><suffix>` of each recording. Workers must see it, and the recordings, by the
-            same paths. One job at a time writes there.
+            same paths.
         model: `local_model` or `remote_model`.
         options: of Beam; `beam_options` makes them.
         formats: names of the kinds of files; those of the task by default.
@@ -125,8 +125,8 @@ def transcribe(
         ConfigError: for an unknown format or parameter.
         ModelError: where the model cannot be loaded, or its task is unknown.
         ServingError: where the server is gone for longer than the client waits; finished recordings stay.
-        OutputError: where the folder cannot be written to, would have an input written over, or its disk is full;
-            finished recordings stay.
+        OutputError: where the folder cannot be written to, another job writes there, an input would be written over,
+            or its disk is full; finished recordings stay.
     """
     decoding = decoding_of(model.manifest, **(overrides or {}))
     names = tuple(dict.fromkeys(formats or decoding.default_formats))
@@ -134,24 +134,29 @@ def transcribe(
     folder = files.make_folder(output_dir).absolute()
     _check_places(recordings, folder, [kind.suffix for kind in kinds])
     files.make_folder(folder / PARTS)
-    shutil.rmtree(folder / PARTS / WORK, ignore_errors=True)  # of a run that was killed
-    (folder / FAILED).unlink(missing_ok=True)
     job = Job(folder, names, dict(overrides or {}), batch_size, uuid.uuid4().hex)
-    pending = [r for r in recordings if not (skip_existing and is_done(r, job, model.manifest))]
-    if pending:
-        progress = Progress([note_path(folder, recording) for recording in pending], "recording")
-        with progress, own_errors(), beam.Pipeline(options=options) as pipeline:
-            _ = (
-                pipeline
-                | "Recordings" >> beam.Create(pending)
-                | "Spread" >> beam.Reshuffle()
-                | "Transcribe" >> RunInference(TranscriptionHandler(model.open, job, threads))
-                | "Count" >> beam.ParDo(Count())
-            )
-    new = set(pending)
-    results = [_result(recording, job, recording in new) for recording in recordings]
-    _write_failed(recordings, results, folder)
+    with alone(folder):
+        shutil.rmtree(folder / PARTS / WORK, ignore_errors=True)  # of a run that was killed
+        (folder / FAILED).unlink(missing_ok=True)
+        pending = [r for r in recordings if not (skip_existing and is_done(r, job, model.manifest))]
+        if pending:
+            _run(pending, TranscriptionHandler(model.open, job, threads), options, folder)
+        new = set(pending)
+        results = [_result(recording, job, recording in new) for recording in recordings]
+        _write_failed(recordings, results, folder)
     return results
+
+
+def _run(pending: Sequence[Recording], handler: TranscriptionHandler, options: PipelineOptions, folder: Path) -> None:
+    progress = Progress([note_path(folder, recording) for recording in pending], "recording")
+    with progress, own_errors(), beam.Pipeline(options=options) as pipeline:
+        _ = (
+            pipeline
+            | "Recordings" >> beam.Create(pending)
+            | "Spread" >> beam.Reshuffle()
+            | "Transcribe" >> RunInference(handler)
+            | "Count" >> beam.ParDo(Count())
+        )
 
 
 def _check_places(recordings: Sequence[Recording], folder: Path, suffixes: Sequence[str]) -> None:

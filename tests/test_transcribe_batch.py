@@ -82,7 +82,7 @@ def files_of(folder):
 
 
 def left_aside(folder):
-    return [p for p in (folder / ".parts").rglob("*") if p.is_file() and (p.suffix != ".json" or p.name[0] == ".")]
+    return [p for p in (folder / ".parts").rglob("*") if p.is_file() and not re.fullmatch(r"\w+\.json|lock", p.name)]
 
 
 def done(results):
@@ -145,18 +145,19 @@ def test_what_fails_is_listed_and_tried_again_from_the_list(corpus, out):
     (corpus / "noise.wav").write_bytes(b"no sound at all")
     (corpus / "Bach/empty.flac").touch()
     vanished = work.write_levels(corpus / "Bach/vanished.wav", [0.15])
-    long = work.write_levels(corpus / f"{'x' * 240}.wav", [0.15])
+    work.write_levels(corpus / "taken.wav", [0.15])
+    (out / "taken.csv").mkdir(parents=True)
     found = _recordings.find([corpus])
     vanished.unlink()
     model = job.Model(work.MANIFEST, work.levels)
     results = job.transcribe(found, out, model, options=job.beam_options("FnApiRunner"), formats=("csv",))
     assert sum(not r.error for r in results) == 3
     told = failed(out)
-    assert told.keys() == {"noise", "Bach/empty", "Bach/vanished", long.stem}
+    assert told.keys() == {"noise", "Bach/empty", "Bach/vanished", "taken"}
     assert "noise.wav: not audio that can be decoded" in told["noise"]
     assert "empty.flac: is empty (0 bytes)" in told["Bach/empty"]
     assert "vanished.wav: not found" in told["Bach/vanished"]
-    assert told[long.stem] == f"{out / long.stem}.*: cannot be written (File name too long)"
+    assert told["taken"] == f"{out / 'taken'}.*: cannot be written (Is a directory)"
     assert not left_aside(out)
 
     work.write_levels(corpus / "noise.wav", [0.0, 0.15])
@@ -223,6 +224,21 @@ def test_a_server_that_refuses_a_recording_and_is_there_stops_nothing(corpus, ou
     results = run(corpus, out, open_predictor)
     assert list(failed(out).values()) == ["grpc://host:8500/levels: the server refused"], "after three attempts"
     assert len(done(results)) == 2, "the last of them after two"
+
+
+def test_two_jobs_do_not_share_a_folder(corpus, out):
+    second: list[str] = []
+
+    def start_another():
+        if not second:
+            with pytest.raises(OutputError, match="another job writes there; let it end, or choose another") as caught:
+                run(corpus, out)
+            second.append(str(caught.value))
+
+    work.hooks["another"] = start_another
+    assert done(run(corpus, out, work.watched(work.levels, "another"))) == set(LEVELS)
+    assert second
+    assert done(run(corpus, out)) == set()
 
 
 @contextlib.contextmanager
