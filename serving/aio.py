@@ -96,7 +96,7 @@ class AsyncPredictor(Remote):
         try:
             async for windows, is_last in messages:
                 waiting.append((asyncio.create_task(self._run(self._session.activations(windows))), is_last))
-                while waiting and (waiting[0][0].done() or len(waiting) >= self.options.in_flight):
+                if len(waiting) == self.options.in_flight:
                     task, ended = waiting.popleft()
                     yield await task, ended
             while waiting:

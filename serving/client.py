@@ -86,8 +86,8 @@ class RemotePredictor(Remote):
     def map(self, batches: Iterable[np.ndarray]) -> Iterator[Heads]:
         """Activations of each batch, in order, with up to `Options.in_flight` messages waiting for answers at once.
 
-        Batches are taken as it goes, no more of them than are in flight; an answer is given when the next batch
-        has been taken. Whoever hears live calls the predictor batch by batch instead.
+        Batches are taken as it goes: the first answer is given once so many messages are on their way. Whoever hears
+        live calls the predictor batch by batch instead.
 
         Raises:
             ServingError: as a call does; nothing more is sent then.
@@ -127,7 +127,7 @@ class RemotePredictor(Remote):
         try:
             for windows, is_last in messages:
                 waiting.append((self._threads.submit(self._run, self._session.activations(windows)), is_last))
-                while waiting and (waiting[0][0].done() or len(waiting) >= self.options.in_flight):
+                if len(waiting) == self.options.in_flight:
                     future, ended = waiting.popleft()
                     yield future.result(), ended
             while waiting:

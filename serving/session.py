@@ -146,9 +146,12 @@ class Session:
 
     def _ask(self, question: Predict | Versions, patience: float) -> Steps:
         """Asks until there is an answer, a refusal that does not pass, or no patience. Raises Refusal."""
-        deadline, before = self._clock() + patience, None
+        deadline = self._clock() + patience
+        before: Refusal | None = None
         for pause in retry.pauses(self._uniform):
             left = deadline - self._clock()
+            if before and left <= 0:  # the pause took longer than it was to
+                raise before
             timeout = min(self.options.timeout, left)
             try:
                 return (yield Send(question, timeout))
@@ -195,7 +198,7 @@ class Session:
             versions = yield Send(Versions(everything), self.options.timeout)
         except Refusal:
             return ""
-        return f"; it has version {', '.join(map(str, sorted(versions)))}" if versions else ""
+        return printable(f"; it has version {', '.join(map(str, sorted(versions)))}") if versions else ""
 
 
 class Remote:

@@ -179,6 +179,7 @@ print(json.dumps([modules, int(peak.split()[1]) / 1024]))
         assert_same(dict(heads), local(windows))
 
 
+@pytest.mark.parametrize("scheme", ["grpc"], indirect=True)  # the client's own start is tested for both
 def test_the_verb_transcribes_by_a_server_without_tensorflow(backend, scheme, tmp_path, rising_tone, local):
     soundfile.write(tmp_path / "tone.wav", rising_tone, 16000)
     code = """

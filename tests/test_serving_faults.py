@@ -32,6 +32,8 @@ from serving import client, retry
 from serving.client import Options
 
 pytest_plugins = ["serving_fixtures"]
+# What is judged without a transport is the same for both ways of waiting.
+one_way = pytest.mark.parametrize("connect", ["threads"], indirect=True)
 WINDOWS = np.arange(5 * WINDOW, dtype=np.float32).reshape(5, WINDOW) / 64
 ONE = WINDOWS[:1]
 
@@ -181,6 +183,7 @@ def test_nothing_more_is_sent_after_a_failure(play):
     assert len(list(predictor.map([ONE] * 3))) == 3  # the predictor is as good as before
 
 
+@one_way
 @pytest.mark.parametrize(
     "refusal",
     [
@@ -217,6 +220,7 @@ def test_an_answer_that_is_too_large_is_not_read(play):
     assert [request.windows for request in script.predictions()] == [5, 3, 2]
 
 
+@one_way
 @pytest.mark.parametrize(
     ("outputs", "told"),
     [
@@ -241,6 +245,7 @@ def test_answers_that_break_the_manifests_promises(play, outputs, told):
         predictor(ONE)
 
 
+@one_way
 @pytest.mark.parametrize(
     "content",
     [
@@ -265,6 +270,7 @@ def test_garbage_is_one_clear_error(play, content):
     assert "\n" not in str(told.value)
 
 
+@one_way
 @pytest.mark.parametrize(
     ("description", "told"),
     [

@@ -91,6 +91,28 @@ def test_patience_is_over_when_the_total_is():
     assert 30 - 5 < clock.now - 1000 <= 30
 
 
+def test_nothing_is_sent_after_a_pause_that_outlasts_patience():
+    clock, sent = Clock(), []
+    steps = session(clock, lambda: 0.99, total_timeout=10).activations(ONE)
+    conversation = Conversation(steps)
+    with pytest.raises(ServingError, match="no server answers there"):
+        while step := conversation.step():
+            sent.append(step)
+            if isinstance(step, Pause):
+                clock.now += 10  # as on a machine that was asleep
+            else:
+                conversation.refuse(Refusal("UNAVAILABLE"))
+    assert [type(step) for step in sent] == [Send, Pause]
+
+
+def test_what_was_wrong_before_time_ran_out_is_told():
+    clock = Clock()
+    replies = iter([Refusal("UNAVAILABLE", "Connection refused"), Refusal("DEADLINE_EXCEEDED")])
+    steps = session(clock, lambda: 0.0, timeout=60, total_timeout=30).activations(ONE)
+    with pytest.raises(ServingError, match=r"no server answers there.*Connection refused"):
+        converse(steps, clock, replies)
+
+
 def test_no_message_may_take_longer_than_what_is_left():
     clock = Clock()
     replies = iter([Refusal("RESOURCE_EXHAUSTED", "queue is full")] * 4 + [GOOD])
