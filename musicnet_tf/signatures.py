@@ -59,7 +59,7 @@ def of_recordings(wav: tf.Tensor, spec: ModelSpec, forward: Forward) -> dict[str
     Returns:
         Head → float32 `(batch, most_frames, num_classes)`, and `inference.NUM_FRAMES`, int32 `(batch,)`.
     """
-    kept = spec.num_frames - 2 * spec.margin
+    kept = windowing.kept_frames(spec)
     mono = _samples(wav, spec)
     num_frames = -(-mono.row_lengths() // spec.clock.hop_length)
     audio, starts = _windows(mono, -(-num_frames // kept), spec)
@@ -108,8 +108,8 @@ def _require(condition: tf.Tensor, message: str, value: tf.Tensor) -> tf.Operati
 
 def _windows(mono: tf.RaggedTensor, num_windows: tf.Tensor, spec: ModelSpec) -> tuple[tf.Tensor, tf.RaggedTensor]:
     """Samples of all recordings in one row, silence between them, and where in it the windows of each begin."""
-    silence = spec.clock.origin + spec.margin * spec.clock.hop_length
-    stride = (spec.num_frames - 2 * spec.margin) * spec.clock.hop_length
+    kept = windowing.kept_frames(spec)
+    silence, stride = windowing.silence_before(spec, kept), kept * spec.clock.hop_length
     after = tf.zeros(spec.window_length)
 
     def surrounded(elements: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:

@@ -75,7 +75,7 @@ def posteriorgrams(
         AudioError: where a block is not mono samples.
         ModelError: where the model does not give what its spec promises, or cannot keep so many frames.
     """
-    kept = _kept_frames(spec, kept)
+    kept = kept_frames(spec, kept)
     promised: collections.deque[tuple[int, int]] = collections.deque()
 
     def windows() -> Iterator[np.ndarray]:
@@ -109,10 +109,10 @@ def batches(
         Windows, float32 `(batch, window_length)`, and how many of their kept frames speak for the recording: all
         but in the last batch, which may reach beyond its end.
     """
-    batch_size, kept = batch_size or default_batch_size(spec), _kept_frames(spec, kept)
+    batch_size, kept = batch_size or default_batch_size(spec), kept_frames(spec, kept)
     stride = kept * spec.clock.hop_length
     needed = max(spec.window_length, stride) + (batch_size - 1) * stride
-    pieces: list[np.ndarray] = [np.zeros(_silence_before(spec, kept), np.float32)]
+    pieces: list[np.ndarray] = [np.zeros(silence_before(spec, kept), np.float32)]
     held, num_samples, num_frames = len(pieces[0]), 0, 0
 
     for block in blocks:
@@ -163,7 +163,8 @@ def _stitch(name: str, outputs: Mapping[str, np.ndarray], windows: int, spec: Mo
     return values[:, end - kept : end].reshape(-1, promised[2])
 
 
-def _kept_frames(spec: ModelSpec, wanted: int | None = None) -> int:
+def kept_frames(spec: ModelSpec, wanted: int | None = None) -> int:
+    """Frames of a window that count: those wanted, or all between its margins. Raises ModelError."""
     possible = spec.num_frames - 2 * spec.margin
     if possible < 1:
         raise ModelError(f"a margin of {spec.margin} frames at both ends leaves nothing of {spec.num_frames} frames")
@@ -172,7 +173,8 @@ def _kept_frames(spec: ModelSpec, wanted: int | None = None) -> int:
     return wanted or possible
 
 
-def _silence_before(spec: ModelSpec, kept: int) -> int:
+def silence_before(spec: ModelSpec, kept: int) -> int:
+    """Samples put before a recording, so that the first kept frame is centred on its sample 0. Raises ModelError."""
     samples = spec.clock.origin + (spec.num_frames - spec.margin - kept) * spec.clock.hop_length
     if samples < 0:
         raise ModelError(f"a clock origin of {spec.clock.origin} samples lies before the window and its margin")
