@@ -18,7 +18,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import soundfile
@@ -46,12 +45,6 @@ _AFTER_DATA = {
 """What may follow the samples of a WAV; anything else there is more samples, of which its header does not tell."""
 
 _log = logging.getLogger(__name__)
-
-
-class Readable(Protocol):
-    """A buffered binary file, as `sys.stdin.buffer` is one."""
-
-    def read1(self, size: int, /) -> bytes: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,9 +87,12 @@ class Pcm:
         return soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True, **form)[0]
 
 
-def of_pipe(file: Readable) -> Iterator[bytes]:
-    """What comes out of a pipe, as it comes."""
-    return iter(lambda: file.read1(_READ_BYTES), b"")
+def of_pipe(descriptor: int) -> Iterator[bytes]:
+    """What comes out of an open file descriptor, as it comes.
+
+    Not by way of a buffered file: a thread that hangs in one keeps its lock, over which the program would fail to end.
+    """
+    return iter(lambda: os.read(descriptor, _READ_BYTES), b"")
 
 
 def of_growing_file(

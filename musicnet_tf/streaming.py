@@ -98,7 +98,7 @@ class Latency:
         of = {"model": self.model, "frames heard together": self.together, "decoder": self.decoder}
         parts = [f"{name} {seconds:.2f}" for name, seconds in of.items() if seconds is not None]
         parts.append(f"resampler and source {self.resampler + self.source:.2f}")
-        until = "" if self.decoder is not None else ", and what the decoder waits for"
+        until = "" if self.decoder is not None else " and what the decoder waits for"
         return f"{self.total:.2f} s ({', '.join(parts)}){until}"
 
 

@@ -7,7 +7,9 @@ import os
 import signal
 import struct
 import sys
+import tempfile
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -41,15 +43,20 @@ def model(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
 
 
 @pytest.fixture
-def pipe(monkeypatch: pytest.MonkeyPatch):
-    """Puts bytes, or a binary file, where standard input is."""
+def pipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
+    """Puts bytes, or the reading end of a pipe, where standard input is."""
+    with contextlib.ExitStack() as stack:
 
-    def put(content: bytes | io.BufferedIOBase) -> str:
-        file = io.BytesIO(content) if isinstance(content, bytes) else content
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(file))
-        return "-"
+        def put(content: bytes | int) -> str:
+            if isinstance(content, int):
+                file = stack.enter_context(os.fdopen(content))
+            else:
+                file = stack.enter_context(tempfile.TemporaryFile("w+"))
+                os.pwrite(file.fileno(), content, 0)
+            monkeypatch.setattr(sys, "stdin", file)
+            return "-"
 
-    return put
+        yield put
 
 
 def raw(sound: np.ndarray = SOUND, encoding: str = "<i2") -> bytes:
@@ -72,7 +79,7 @@ def ended(rows: list[dict]) -> list[tuple]:
 
 def within(outcome) -> float:
     """The latency that was stated, in seconds."""
-    return float(outcome.stderr.partition("comes within ")[2].partition(" s")[0])
+    return float(outcome.stderr.partition("by at most ")[2].partition(" s")[0])
 
 
 def test_notes_of_a_pipe_are_told_while_they_are_played(musicnet, model, pipe) -> None:
@@ -87,7 +94,7 @@ def test_notes_of_a_pipe_are_told_while_they_are_played(musicnet, model, pipe) -
         assert row["heard"] - told_of <= latency + 0.1 + 0.04 + 7 * 0.016 + 1e-3
     heard = [row["heard"] for row in rows]
     assert heard == sorted(heard) and heard[0] < 1.2 and heard[-1] <= 3.0
-    assert "sines hears stdin; a row comes within" in outcome.stderr
+    assert "sines hears stdin; rows come after what they tell by at most " in outcome.stderr
     assert "of real time" in outcome.stderr and outcome.stderr.splitlines()[-1].endswith("5 notes in 3.0 s of audio")
 
 
@@ -210,9 +217,36 @@ def test_a_signal_before_any_sound_ends_it(musicnet, model, pipe, monkeypatch) -
         return SinePredictor()
 
     monkeypatch.setattr(streaming, "load", load)
-    with os.fdopen(read_end, "rb") as silent, os.fdopen(write_end, "wb"):  # which closes first, so that a read ends
-        outcome = musicnet("listen", pipe(silent), "--sample_rate=16000")
+    try:
+        outcome = musicnet("listen", pipe(read_end), "--sample_rate=16000")
+    finally:
+        os.close(write_end)
     assert (outcome.status, outcome.stdout) == (0, "")
+    assert "stopped before anything was heard" in outcome.stderr
+
+
+def test_a_signal_amid_a_header_ends_it(musicnet, model, pipe) -> None:
+    read_end, write_end = os.pipe()
+    os.write(write_end, wav(SOUND)[:20])
+    main_thread = threading.get_ident()
+
+    def interrupt() -> None:
+        signal.pthread_kill(main_thread, signal.SIGTERM)
+
+    of_pipe = live_audio.of_pipe
+
+    def hanging(descriptor: int) -> Iterator[bytes]:
+        for block in of_pipe(descriptor):
+            yield block
+            interrupt()  # the header's beginning was taken, and nothing more will come
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(live_audio, "of_pipe", hanging)
+        try:
+            outcome = musicnet("listen", pipe(read_end))
+        finally:
+            os.close(write_end)
+    assert (outcome.status, outcome.stdout, model) == (0, "", [])
     assert "stopped before anything was heard" in outcome.stderr
 
 

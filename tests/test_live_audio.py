@@ -1,6 +1,7 @@
 """Sound that is still coming: bytes in any blocks, headers that do not know the end, files that grow, a thread."""
 
 import io
+import os
 import struct
 import threading
 from collections.abc import Callable, Iterator
@@ -141,17 +142,15 @@ def test_what_contradicts_itself_is_refused() -> None:
 
 
 def test_a_pipe_gives_what_there_is() -> None:
-    class Pipe:
-        """As a pipe's reader: gives at once what came, however much was asked for."""
-
-        def __init__(self, *came: bytes) -> None:
-            self.came = list(came)
-
-        def read1(self, size: int) -> bytes:
-            assert size >= 4
-            return self.came.pop(0) if self.came else b""
-
-    assert list(live_audio.of_pipe(Pipe(b"a", b"bcd", b"ef"))) == [b"a", b"bcd", b"ef"]
+    """Each block is there before the next is written: nothing waits for a buffer to be full."""
+    read_end, write_end = os.pipe()
+    blocks = live_audio.of_pipe(read_end)
+    for data in (b"a", b"bcd", b"ef"):
+        os.write(write_end, data)
+        assert next(blocks) == data
+    os.close(write_end)
+    assert list(blocks) == []
+    os.close(read_end)
 
 
 class Script:

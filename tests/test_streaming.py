@@ -234,7 +234,7 @@ def test_a_latency_is_told_with_its_causes() -> None:
     assert str(latency) == ("1.24 s (model 0.64, frames heard together 0.28, decoder 0.27, resampler and source 0.05)")
     unknown = dataclasses.replace(latency, decoder=None)
     assert unknown.total == pytest.approx(0.97)
-    assert str(unknown).endswith("0.05), and what the decoder waits for")
+    assert str(unknown).endswith("0.05) and what the decoder waits for")
 
 
 def test_what_is_resampled_is_planned_for() -> None:

@@ -28,7 +28,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from absl import app, flags
@@ -72,12 +72,19 @@ class _Source(NamedTuple):
     ahead: ReadAhead | None = None
 
 
+class _NothingHeard(Exception):  # noqa: N818  # no error: somebody wished so
+    """The wish to stop came before any sound."""
+
+
 def main(argv: list[str]) -> int:
     """Listens to what argv names until it ends, and gives the exit status."""
     _check(argv[1:])
     with _wish_to_stop() as stop:
-        source = _open(argv[1], stop)  # what comes while the model is loaded is kept
-        _listen(source, stop)
+        try:
+            source = _open(argv[1], stop)  # what comes while the model is loaded is kept
+            _listen(source, stop)
+        except _NothingHeard:
+            _say("stopped before anything was heard")
     return 0
 
 
@@ -126,7 +133,7 @@ def _open(path: str, stop: threading.Event) -> _Source:
         encoding = live_audio.ENCODINGS[_ENCODING.value or "s16le"]
         raw = live_audio.Pcm(_SAMPLE_RATE.value, _CHANNELS.value or 1, encoding)
     if path == "-":
-        name, blocks = "stdin", live_audio.of_pipe(cast(live_audio.Readable, sys.stdin.buffer))
+        name, blocks = "stdin", live_audio.of_pipe(sys.stdin.fileno())
     elif _FOLLOW.value or raw:
         idle_seconds = _IDLE_SECONDS.value if _FOLLOW.value else 0.0
         name, blocks = path, live_audio.of_growing_file(path, idle_seconds, stop.wait)
@@ -134,7 +141,12 @@ def _open(path: str, stop: threading.Event) -> _Source:
         audio.probe(path)
         return _Source(path)
     ahead = live_audio.ReadAhead(blocks, stop)
-    return _Source(name, *live_audio.decode(ahead, name, raw), ahead)
+    try:
+        return _Source(name, *live_audio.decode(ahead, name, raw), ahead)
+    except MusicNetError as error:
+        if stop.is_set():  # amid the header
+            raise _NothingHeard from error
+        raise
 
 
 def _listen(source: _Source, stop: threading.Event) -> None:
@@ -150,7 +162,7 @@ def _listen(source: _Source, stop: threading.Event) -> None:
         kept, latency = streaming.plan(manifest.geometry, decoding, rate, _LATENCY.value)
         if formats:
             files.make_folder(output_dir)
-        _say(f"{manifest.name} hears {source.name}; a row comes within {latency} of what it tells")
+        _say(f"{manifest.name} hears {source.name}; rows come after what they tell by at most {latency}")
         predictor = remote or streaming.load(_model(), kept)
         _tell_cost(streaming.cost(predictor, kept))
 
@@ -158,10 +170,9 @@ def _listen(source: _Source, stop: threading.Event) -> None:
         listener = streaming.Listener(sound, predictor, decoding, kept, stack.enter_context(_spool(manifest, formats)))
         try:
             _show(listener, sound, source)
-        except (MusicNetError, BrokenPipeError):
+        except (MusicNetError, BrokenPipeError) as error:
             if stop.is_set() and not sound.heard:
-                _say("stopped before anything was heard")
-                return
+                raise _NothingHeard from error
             if source.ahead and sound.heard:  # it will not be played again
                 listener.finish()
                 listener.write(output_dir, formats)
