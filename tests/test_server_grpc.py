@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import soundfile
 
 pytest.importorskip("grpc", reason="needs the extra 'serving'")
 pytest.importorskip("tensorflow_serving", reason="needs the extra 'serving'")
@@ -17,11 +19,12 @@ from grpc_health.v1 import health_pb2
 from server_stubs import SECONDS, Stubs, X, predict_request, refused, serving, settings_of, stubs_of
 from tensorflow_serving.apis import get_model_metadata_pb2, model_management_pb2
 
+from musicnet_tf import inference
 from serving.server import Batching, ModelConfig, Server
 from serving.server.settings import Tls
 
 pytest_plugins = ["tiny_models", "toy_servables"]
-WINDOW = 16000
+WINDOW = RATE = 16000
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +94,35 @@ def test_outputs_of_open_length_are_never_padded_to_those_of_another(stubs):
     with ThreadPoolExecutor(16) as pool:
         found = list(pool.map(lambda n: stubs.predict(signature="ones", n=np.int32([n]))["ones"].shape, range(1, 33)))
     assert found == [(1, n) for n in range(1, 33)]
+
+
+def wav(seconds):
+    file, samples = io.BytesIO(), np.random.default_rng(2).uniform(-0.5, 0.5, int(seconds * RATE))
+    soundfile.write(file, samples, RATE, format="WAV", subtype="PCM_16")
+    return file.getvalue()
+
+
+def test_recordings_of_different_lengths_come_back_at_their_own(stubs, tiny_export):
+    run = tf.saved_model.load(str(tiny_export)).signatures[inference.WAV_SIGNATURE]
+    files = [np.array([wav(seconds)], object) for seconds in (0.7, 2.2, 1.4)]
+    expected = [run(**{inference.WAV: tf.constant(file)}) for file in files]
+    asked = [{inference.WAV: file} for file in files]
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda inputs: stubs.predict("tiny", inference.WAV_SIGNATURE, **inputs), asked))
+    for ours, theirs in zip(found, expected, strict=True):
+        assert set(ours) == set(theirs)
+        for name, values in theirs.items():
+            assert ours[name].shape == values.shape
+            np.testing.assert_allclose(ours[name], values, rtol=0, atol=1e-6)
+    assert len({ours[inference.NUM_FRAMES][0] for ours in found}) == 3
+
+
+def test_what_is_no_recording_is_refused_in_the_models_words(stubs):
+    inputs = {inference.WAV: np.array([b"nonsense"], object)}
+    code, details = refused(stubs.predict, "tiny", inference.WAV_SIGNATURE, **inputs)
+    assert code is StatusCode.INVALID_ARGUMENT
+    assert "not a WAV file" in details
+    assert "{" not in details
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,7 @@ def main(argv: list[str]) -> int:
     if flags.FLAGS["model_name"].present and not _MODEL_BASE_PATH.value:
         raise app.UsageError("--model_name names the model at --model_base_path, which is not given")
     logging.getLogger("serving").setLevel(logging.INFO)  # of loads and unloads; TensorFlow is too talkative
+    logging.getLogger("grpc._common").setLevel(logging.CRITICAL)  # has a stack trace for every malformed message
     from serving.server import Server
 
     _limit_threads()

@@ -196,10 +196,12 @@ class Models:
         try:
             servable = self._load(folder)
         except Exception as error:
-            reason = str(error) if isinstance(error, ModelError) else f"{type(error).__name__}: {error}"
-            _LOG.error("model %s version %d cannot be served: %s", name, number, reason)
-            with self._lock:
-                version.state, version.error = State.END, "it could not be loaded; the server's log says why"
+            if not isinstance(error, ModelError):
+                _LOG.exception("model %s version %d: a fault in loading it", name, number)
+                error = ModelError("a fault in loading it; the server's log says why")
+            _LOG.error("model %s version %d cannot be served: %s", name, number, error)
+            with self._lock:  # clients may know why, but not where
+                version.state, version.error = State.END, str(error).replace(str(folder), f"{name}/{number}")
             self._metrics.loads.labels(name, "error").inc()
             return
         with self._lock:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import TracebackType
 
 import grpc
@@ -21,7 +23,7 @@ from serving.server.models import Models
 from serving.server.predict import Requests
 from serving.server.rest import RestApi
 from serving.server.scheduler import Scheduler
-from serving.server.settings import Settings
+from serving.server.settings import ModelConfig, Settings
 
 GRACE_SECONDS = 30.0
 _LOG = logging.getLogger(__name__)
@@ -31,7 +33,7 @@ class Server:
     """Serves models until it is stopped. Use it in a `with`, or `start` and `stop` it.
 
     Attributes:
-        models: what it serves; `models.configure` changes it.
+        models: what it serves.
         metrics: its counters.
         grpc_port: on which it listens, once started.
         rest_port: likewise; None where there is no REST.
@@ -66,14 +68,19 @@ class Server:
                 self.settings.host, self.settings.rest_api_port, api, self.settings.rest_api_num_threads
             )
             self.rest_port = self._rest.port
-        self.models.configure(self.settings.models)
-        self._tell_health()
+        self.configure(self.settings.models)
         self._grpc.start()
         if self._rest:
             self._rest.start()
         self._repeat(self.settings.poll_seconds, self._poll)
-        if self.settings.model_config_file:
-            self._repeat(self.settings.model_config_poll_seconds, _Reload(self))
+        if path := self.settings.model_config_file:
+            reload = _Reload(path, self.settings.models, self.configure)
+            self._repeat(self.settings.model_config_poll_seconds, reload)
+
+    def configure(self, models: Sequence[ModelConfig]) -> None:
+        """Serves these models from now on; what stays is not loaded again. Raises ConfigError."""
+        self.models.configure(models)
+        self._tell_health()
 
     def stop(self, grace: float = GRACE_SECONDS) -> None:
         """Refuses new requests, lets those that run end for up to `grace` seconds, and closes everything."""
@@ -137,14 +144,14 @@ class Server:
             ) from error
         return server
 
-    def _repeat(self, seconds: float, action: object) -> None:
+    def _repeat(self, seconds: float, action: Callable[[], None]) -> None:
         if not seconds:
             return
 
         def repeat() -> None:
             while not self._stopping.wait(seconds):
                 try:
-                    action()  # type: ignore[operator]
+                    action()
                 except Exception:
                     _LOG.exception("a look at files failed; another follows")
 
@@ -168,19 +175,24 @@ class Server:
 class _Reload:
     """Looks whether the file of models has changed, and takes it then; one that is faulty changes nothing."""
 
-    def __init__(self, server: Server) -> None:
-        assert server.settings.model_config_file
-        self._server = server
-        self._path = server.settings.model_config_file
-        self._seen: tuple[object, ...] = server.settings.models
+    def __init__(
+        self, path: Path, models: Sequence[ModelConfig], take: Callable[[Sequence[ModelConfig]], None]
+    ) -> None:
+        self._path = path
+        self._taken = tuple(models)
+        self._take = take
+        self._stamp: tuple[int, int] | None = None
 
     def __call__(self) -> None:
         try:
+            stat = self._path.stat()
+            if (stat.st_mtime_ns, stat.st_size) == self._stamp:
+                return
+            self._stamp = stat.st_mtime_ns, stat.st_size
             configs = config_files.read_models(self._path)
-            if configs != self._seen:
-                self._seen = configs
-                self._server.models.configure(configs)
-                self._server._tell_health()
+            if configs != self._taken:
+                self._take(configs)
+                self._taken = configs
                 _LOG.info("%s: taken up", self._path)
-        except MusicNetError as error:
-            _LOG.error("%s; the models stay as they were", error)
+        except (MusicNetError, OSError) as error:
+            _LOG.error("%s; the models stay as they are until the file changes", error)
