@@ -105,6 +105,7 @@ class AsyncPredictor(Remote):
         finally:
             for task, _ in waiting:
                 task.cancel()
+            await asyncio.gather(*(task for task, _ in waiting), return_exceptions=True)
 
     async def _run(self, steps: Steps[T]) -> T:
         """Carries out a conversation."""

@@ -6,7 +6,6 @@ import contextlib
 import itertools
 import json
 import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -28,7 +27,7 @@ from scripted_servers import (
 from serving_ways import opened
 
 from musicnet_tf.errors import ServingError, VersionGoneError
-from serving import client, retry
+from serving import retry
 from serving.client import Options
 
 pytest_plugins = ["serving_fixtures"]
@@ -110,77 +109,6 @@ def test_a_slow_server_is_told_apart_and_not_asked_again(play):
         predictor(ONE)
     released.set()
     assert len(script.predictions()) == 1
-
-
-def test_answers_come_in_order_and_so_many_are_in_flight(play):
-    """The first message is answered once three others have come, and no more come before."""
-    arrived, released, most = threading.Semaphore(0), threading.Event(), []
-    script = Script(*[Hang(released)] * 4)
-    script.meanwhile = arrived.release
-    predictor = play(script, Options(in_flight=4))
-    while arrived.acquire(blocking=False):
-        pass  # those of connecting
-
-    def release():
-        for _ in range(4):
-            arrived.acquire()
-        most.append(len(script.predictions()))
-        released.set()
-
-    releasing = threading.Thread(target=release)
-    releasing.start()
-    taken = []
-
-    def batches():
-        for start in range(20):
-            taken.append(start)
-            yield np.full((1, WINDOW), start, np.float32)
-
-    answers = predictor.map(batches())
-    assert taken == []
-    first = next(answers)
-    releasing.join()
-    assert most == [4]
-    assert taken[-1] <= 4
-    found = [float(heads["frame"][0, 0, 0]) for heads in itertools.chain([first], answers)]
-    assert found == list(range(20))
-
-
-def test_a_batch_of_several_messages_comes_back_whole(play):
-    script = Script()
-    predictor = play(script, Options(max_windows=2))
-    batches = [WINDOWS, WINDOWS[:1], WINDOWS[:0], WINDOWS[1:4]]
-    for batch, heads in zip(batches, predictor.map(batches), strict=True):
-        np.testing.assert_array_equal(heads["frame"], heard(batch).reshape(-1, FRAMES, CLASSES))
-    assert sorted(request.windows for request in script.predictions()) == [1, 1, 1, 2, 2, 2]
-
-
-def test_who_stops_listening_is_sent_nothing_more(play):
-    script = Script()
-    predictor = play(script, Options(in_flight=2))
-    answers = predictor.map(itertools.repeat(ONE))
-    for _ in range(3):
-        next(answers)
-    answers.close()
-    assert 3 <= len(script.predictions()) <= 3 + 2
-    np.testing.assert_array_equal(predictor(ONE)["frame"], heard(ONE))
-
-
-def test_several_threads_may_share_a_predictor(scheme):
-    with SERVERS[scheme](Script()) as target, client.connect(f"{scheme}://{target}/echo") as predictor:
-        batches = [np.full((3, WINDOW), number, np.float32) for number in range(24)]
-        with ThreadPoolExecutor(6) as threads:
-            for batch, found in zip(batches, threads.map(predictor, batches), strict=True):
-                np.testing.assert_array_equal(found["frame"], heard(batch))
-
-
-def test_nothing_more_is_sent_after_a_failure(play):
-    script = Script(Refuse("INVALID_ARGUMENT"))
-    predictor = play(script, Options(in_flight=1))
-    with pytest.raises(ServingError, match="INVALID_ARGUMENT"):
-        list(predictor.map([ONE] * 10))
-    assert len(script.predictions()) == 1
-    assert len(list(predictor.map([ONE] * 3))) == 3  # the predictor is as good as before
 
 
 @one_way
@@ -325,15 +253,6 @@ def test_a_version_that_was_asked_for_by_number_is_not_replaced(play):
     assert not isinstance(told.value, VersionGoneError)
 
 
-def test_a_closed_predictor_says_so(play):
-    predictor = play(Script())
-    predictor.close()
-    predictor.close()  # once is enough
-    for use in (lambda: predictor(ONE), lambda: list(predictor.map([ONE])), predictor.renew):
-        with pytest.raises(ServingError, match="the predictor is closed"):
-            use()
-
-
 @pytest.mark.parametrize("compression", ["none", "gzip"])
 def test_what_is_sent_is_compressed_if_asked(scheme, connect, compression):
     silence, options = np.zeros((500, WINDOW), np.float32), Options(max_windows=500, compression=compression)
@@ -342,16 +261,3 @@ def test_what_is_sent_is_compressed_if_asked(scheme, connect, compression):
         with connected as predictor:
             np.testing.assert_array_equal(predictor(silence)["frame"], heard(silence))
     assert (sum(sizes) < silence.nbytes / 2) == (compression == "gzip")
-
-
-def test_clients_of_one_server_share_one_connection(scheme, connect):
-    script = Script()
-    with SERVERS[scheme](script) as target:
-        address = f"{scheme}://{target}/echo"
-        with connect(address) as first:
-            with client.connect(address) as second, client.connect(address) as third:
-                assert second._transport is third._transport
-            first(ONE)
-        with client.connect(address) as fourth, client.connect(address, Options(timeout=1)) as fifth:
-            assert fourth._transport is not fifth._transport
-            fourth(ONE)
