@@ -15,6 +15,7 @@ from scripted_servers import CLASSES, FRAMES, SERVERS, WINDOW, Hang, Refuse, Scr
 from musicnet_tf.errors import ServingError
 from serving import aio, client
 from serving.client import Options
+from serving.exchange import Refusal
 
 pytest_plugins = ["serving_fixtures"]
 WINDOWS = np.arange(5 * WINDOW, dtype=np.float32).reshape(5, WINDOW) / 64
@@ -120,12 +121,34 @@ def test_batches_may_come_asynchronously(scheme):
         assert asyncio.run(work(target)) == list(range(9))
 
 
-def test_several_failures_at_once_are_told_once(play, caplog):
-    script = Script(*[Refuse("INVALID_ARGUMENT")] * 4)
-    predictor = play(script, Options(in_flight=4))
-    with pytest.raises(ServingError, match="INVALID_ARGUMENT"):
-        list(predictor.map([ONE] * 4))
-    gc.collect()
+def test_several_failures_at_once_are_told_once(caplog):
+    """The first message fails last, when the others' failures wait to be heard."""
+
+    class Failing:
+        def __init__(self):
+            self.others, self.all_failed = 0, asyncio.Event()
+
+        async def send(self, question, timeout):
+            if question.inputs["windows"][0, 0] == 0:
+                await self.all_failed.wait()
+                await asyncio.sleep(0)
+            else:
+                self.others += 1
+                if self.others == 3:
+                    self.all_failed.set()
+            raise Refusal("INVALID_ARGUMENT")
+
+    async def work(target):
+        async with await aio.connect(f"grpc://{target}/echo", Options(in_flight=4)) as predictor:
+            predictor._transport = Failing()
+            with pytest.raises(ServingError, match="INVALID_ARGUMENT"):
+                async for _ in predictor.map(np.full((1, WINDOW), number, np.float32) for number in range(9)):
+                    pass
+            assert predictor._transport.others == 3
+        gc.collect()
+
+    with SERVERS["grpc"](Script()) as target:
+        asyncio.run(work(target))
     assert caplog.records == []
 
 
