@@ -177,9 +177,13 @@ _GENRES = frozenset((
     "variations", "waltz", "waltzes",
 ))
 # fmt: on
-_NAMES = ("arabeske", "arabesque", "barcarolle", "estampes", "fantasie wanderer", "gaspard nuit", "images livre")
-_NAMES += ("images book", "islamey", "italian concerto", "jeux eau", "mephisto", "miroirs", "pavane", "pour piano")
-_NAMES += ("reminiscences juan", "toccata")
+# fmt: off
+_NAMES = (
+    "arabeske", "arabesque", "barcarolle", "estampes", "fantasie wanderer", "gaspard nuit", "images book",
+    "images livre", "islamey", "italian concerto", "jeux eau", "mephisto", "miroirs", "pavane", "pour piano",
+    "reminiscences juan", "toccata",
+)
+# fmt: on
 """Titles without a number by composers of MAPS that no other piece of theirs could be meant by."""
 
 

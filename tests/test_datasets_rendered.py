@@ -1,12 +1,16 @@
 import shutil
 from pathlib import Path
 
+import musicxml_text
 import numpy as np
+import pretty_midi
 import pydantic
 import pytest
+from scipy import signal
 
 from musicnet_tf import scores, synthesis
 from musicnet_tf.datasets.rendered import Rendered
+from musicnet_tf.effects import Effects
 from musicnet_tf.errors import DatasetError
 from musicnet_tf.events import Note, Notes
 from musicnet_tf.registry import DATASETS
@@ -167,6 +171,123 @@ def test_audio_is_exact_in_length_level_and_repetition(root):
         peaks.append(np.abs(audio).max())
     assert 0.0999 < min(peaks) < max(peaks) < 0.9001
     assert len(set(peaks)) == 3
+
+
+def rendered(root, **options):
+    return Rendered(root=root, soundfonts=(FONT, Path("b.sf2")), **options)
+
+
+def test_variants_are_one_excerpt_in_other_sound_and_on_one_side(root):
+    dataset = rendered(root, excerpt_seconds=20.0, excerpts_per_score=2, variants=3, font_per_voice=True)
+    by_excerpt = {}
+    for recording in dataset.recordings():
+        by_excerpt.setdefault(recording.id.partition("-v")[0], []).append(recording)
+    assert len(by_excerpt) == 10
+    for variants in by_excerpt.values():
+        assert len(variants) == 3
+        assert len({(variant.work, variant.split) for variant in variants}) == 1
+        first, *others = map(dataset.load_notes, variants)
+        assert all(np.array_equal(other.onset, first.onset) for other in others)
+        assert all(np.array_equal(other.pitch, first.pitch) for other in others)
+    fonts = {dataset._font(v, p, ["a", "b"]) for v in by_excerpt["train_labels_1-0"] for p in (70, 73)}
+    assert fonts == {"a", "b"}
+    plain = rendered(root, excerpt_seconds=20.0, excerpts_per_score=2)
+    shared = dataset.model_copy(update={"font_per_voice": False}).recordings()
+    assert [recording for recording in shared if "-v" not in recording.id] == plain.recordings()
+
+
+def test_a_tempo_a_touch_and_a_pedal_change_the_notes_as_told(root):
+    piano = Notes.from_list([Note(0.0, 0.2, 60, 64, 0), Note(2.0, 2.2, 60, 127, 0)])
+    midi = scores.to_midi(piano)
+    midi.instruments[0].control_changes = [pretty_midi.ControlChange(64, v, t) for t, v in ((0.1, 127), (1.5, 0))]
+    midi.write(str(root / "midi/Scriabin_op_42.mid"))
+    plain, changed = (
+        rendered(root, excerpt_seconds=None, **options)
+        for options in ({}, {"tempo": 0.2, "velocity_curve": 1.0, "sustain": True})
+    )
+    (recording,) = [r for r in plain.recordings() if "Scriabin" in r.id]
+    before, after = plain.load_notes(recording), changed.load_notes(recording)
+    assert before.offset.tolist() == pytest.approx([0.2, 2.2], abs=2e-3)
+    factor = before.onset[1] / after.onset[1]
+    assert 0.8 <= factor <= 1.2
+    assert factor != 1.0
+    assert after.offset.tolist() == pytest.approx([1.5 / factor, 2.2 / factor], abs=2e-3)
+    exponent = np.log(after.velocity[0] / 127) / np.log(64 / 127)
+    assert 0.5 <= exponent <= 2.02
+    assert after.velocity[0] != 64
+    assert after.velocity[1] == 127
+
+
+def test_scores_as_written_are_played_with_rubato_and_not_quite_together(root):
+    shutil.rmtree(root)
+    (root / "Brahms/String_Quartet_op_51").mkdir(parents=True)
+    first, then = (
+        musicxml_text.attributes(time=(4, 4)),
+        "".join(map(musicxml_text.note, ("C4", "D4", "E4", "F4"), "1111")),
+    )
+    measures = [first + then, *[then] * 19]
+    viola = "<part-name>Viola</part-name>"
+    musicxml = musicxml_text.document(measures, measures, told=(musicxml_text.VIOLIN, viola))
+    (root / "Brahms/String_Quartet_op_51/a.musicxml").write_text(musicxml)
+    strict, free = (
+        rendered(root, excerpt_seconds=None),
+        rendered(root, excerpt_seconds=None, rubato=0.1, asynchrony=0.01),
+    )
+    (recording,) = strict.recordings()
+    assert recording.work == "Brahms: op51"
+    written, played = strict.load_notes(recording), free.load_notes(recording)
+    assert len(written) == len(played) == 160
+    assert len(np.unique(written.onset)) == 80
+    assert len(np.unique(played.onset)) > 150
+    chords = played.onset.reshape(-1, 2)
+    assert np.abs(np.diff(chords, axis=1)).mean() == pytest.approx(0.01 * 2 / np.sqrt(np.pi), rel=0.4)
+    assert played.end == pytest.approx(written.end, rel=0.2)
+    speeds = np.diff(chords.mean(axis=1)[::8]) / np.diff(written.onset[::16])
+    assert 0.02 < np.std(np.log(speeds)) < 0.2
+    assert played == free.load_notes(recording)
+
+
+def test_scores_can_be_left_out_by_name_and_keyboards_kept_alone(root):
+    kept = {r.metadata["score"] for r in rendered(root, exclude=("midi/S*.mid", "*.csv")).recordings()}
+    assert kept == {"midi/Händel, Georg, Air, x y.mid", "midi/anonymous_duo.mid"}
+    kept = {r.metadata["score"] for r in rendered(root, only_piano=True).recordings()}
+    assert kept == {"midi/Scriabin_op_42.mid", "midi/Händel, Georg, Air, x y.mid"}
+
+
+def test_where_an_excerpt_would_be_silent_it_begins_with_the_first_note(root):
+    late = Notes.from_list([Note(80.0, 81.0, 60, 90, 0)])
+    scores.to_midi(late).write(str(root / "midi/Scriabin_op_42.mid"))
+    dataset = rendered(root, excerpt_seconds=5.0, excerpts_per_score=8)
+    for recording in dataset.recordings():
+        if "Scriabin" in recording.id:
+            assert len(dataset.load_notes(recording)) == 1
+
+
+@needs_synthesiser
+def test_effects_and_tuning_change_the_sound_and_not_the_notes(root):
+    font = min(synthesis.find_soundfonts(), key=lambda path: path.stat().st_size)
+    plain = Rendered(root=root, soundfonts=(font,), excerpt_seconds=5.0, reverb=0.0)
+    (recording,) = [r for r in plain.recordings() if r.metadata["score"] == "train_labels/1.csv"]
+    notes, dry = plain.load_notes(recording), plain.load_audio(recording, 16000)
+    noisy = plain.model_copy(update={"effects": Effects(noise={"probability": 1.0, "snr_db": (10, 10)})})
+    added = noisy.load_audio(recording, 16000).astype(float) - dry
+    assert 10 * np.log10(np.mean(dry**2) / np.mean(added**2)) == pytest.approx(10, abs=0.1)
+    assert noisy.load_notes(recording) == notes
+    tuned = plain.model_copy(update={"tune_cents": 50.0, "voice_tune_cents": 10.0, "balance_db": 12.0})
+    assert np.corrcoef(tuned.load_audio(recording, 16000), dry)[0, 1] < 0.5
+
+
+@needs_synthesiser
+def test_instruments_that_speak_late_are_played_early(root, monkeypatch):
+    font = min(synthesis.find_soundfonts(), key=lambda path: path.stat().st_size)
+    monkeypatch.setattr(synthesis, "attack", lambda font, program, level_db: 0.05)
+    plain = Rendered(root=root, soundfonts=(font,), excerpt_seconds=5.0, reverb=0.0)
+    early = plain.model_copy(update={"attack_db": -16.0})
+    (recording,) = [r for r in plain.recordings() if "Scriabin" in r.id]
+    assert early.load_notes(recording) == plain.load_notes(recording)
+    before, after = (dataset.load_audio(recording, 16000)[8000:] for dataset in (plain, early))  # the second note
+    sooner = signal.correlate(before, after, "full", "fft").argmax() - (len(before) - 1)
+    assert sooner == pytest.approx(800, abs=16)
 
 
 def test_a_damaged_score_does_not_hide_the_others(root):

@@ -68,6 +68,38 @@ def test_a_mix_beyond_full_scale_keeps_its_level_at_every_rate(soundfont):
 
 
 @needs_synthesiser
+@pytest.mark.parametrize("cents", [-50.0, 20.0])
+def test_an_instrument_is_as_much_out_of_tune_as_asked(soundfont, cents):
+    notes = Notes.from_list([Note(0.0, 3.0, 69, 90, PIANO)])
+    heard = []
+    for tuning in (None, {PIANO: cents, STRINGS: 100.0}):
+        audio = synthesis.render(notes, soundfont, 16000, duration=3.0, reverb=False, cents=tuning)
+        steady = audio[16000:]
+        spectrum = np.abs(np.fft.rfft(steady * np.hanning(len(steady)), 1 << 19))
+        heard.append((np.argmax(spectrum[13000:16000]) + 13000) * 16000 / (1 << 19))
+    assert 1200 * np.log2(heard[1] / heard[0]) == pytest.approx(cents, abs=1.5)
+
+
+@needs_synthesiser
+def test_an_instrument_is_as_much_softer_as_asked(soundfont):
+    notes = Notes.from_list([Note(0.0, 1.0, 60, 90, PIANO)])
+
+    def power(level_db):
+        return np.mean(synthesis.render(notes, soundfont, 16000, reverb=False, level_db={PIANO: level_db}) ** 2)
+
+    # Volume is a step of 127: the nearest to -6 dB is 90, at -5.98 dB, to -12 dB 64, at -11.90.
+    assert 10 * np.log10(power(-12.0) / power(-6.0)) == pytest.approx(-5.92, abs=0.1)
+
+
+@needs_synthesiser
+def test_the_attack_of_a_bow_is_longer_than_of_a_hammer(soundfont):
+    piano, violin = (synthesis.attack(soundfont, program) for program in (PIANO, 40))
+    assert 0.0 <= piano < 0.02
+    assert piano < violin < 0.2
+    assert synthesis.attack(soundfont, 40, -6.0) >= violin
+
+
+@needs_synthesiser
 def test_louder_velocity_is_louder(soundfont):
     soft, loud = (
         np.abs(synthesis.render(Notes.from_list([Note(0.0, 1.0, 60, v, PIANO)]), soundfont, 16000)).max()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import re
 from pathlib import Path
 from typing import ClassVar
@@ -102,9 +103,12 @@ class Rendered(Dataset):
     effects: Effects = Effects()
 
     def recordings(self) -> list[Recording]:
-        chosen = [found for found in self._scores() if self._wanted(found)]
+        found_scores = self._scores()
         if self.max_scores is not None:
-            chosen = sorted(chosen, key=lambda found: _unit(self.seed, found["id"], "keep"))[: self.max_scores]
+            found_scores.sort(key=lambda found: _unit(self.seed, found["id"], "keep"))
+        chosen = list(
+            itertools.islice(filter(self._wanted, found_scores), self.max_scores)
+        )  # reads no more than needed
         fonts = list(self._fonts())
         recordings = [
             self._recording(found, k, variant, fonts)
@@ -130,8 +134,8 @@ class Rendered(Dataset):
         if self.excerpt_seconds is not None:
             place = _unit(self.seed, id.partition(_VARIANT)[0], "start")
             start = place * max(0.0, notes.end - self.excerpt_seconds)
-            if not len(notes.within(start, start + self.excerpt_seconds)):
-                start = notes.onset.min(initial=0.0)
+            if len(notes) and not ((notes.onset >= start) & (notes.onset < start + self.excerpt_seconds)).any():
+                start = notes.onset[0]
             notes = notes[notes.onset >= start].shift(-start)
             notes = notes[notes.onset < self.excerpt_seconds]
             notes = scores.with_columns(notes, offset=np.minimum(notes.offset, self.excerpt_seconds))

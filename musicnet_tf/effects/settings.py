@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import numpy as np
 import pydantic
@@ -176,7 +177,7 @@ def _octaves(span: Range, rate: int, rng: np.random.Generator) -> float:
     return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
-_STEPS = {
+_STEPS: dict[str, Callable[[np.ndarray, int, Any, np.random.Generator], np.ndarray]] = {
     "room": _room,
     "noise": _noise,
     "equaliser": _equaliser,

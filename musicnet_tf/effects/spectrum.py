@@ -7,11 +7,12 @@ Toolbox (Mauch and Ewert, ISMIR 2013).
 from __future__ import annotations
 
 import io
-from typing import Literal
+from typing import Literal, cast
 
 import av
 import numpy as np
 import soxr
+from av.container import InputContainer
 from scipy import signal
 
 from musicnet_tf.errors import AudioError
@@ -88,7 +89,7 @@ def _encode(samples: np.ndarray, rate: int, kind: Codec, kilobits: int) -> bytes
     buffer = io.BytesIO()
     try:
         with av.open(buffer, "w", format=container_name) as container:
-            stream = container.add_stream(encoder, rate=rate, layout="mono")
+            stream = cast(av.AudioStream, container.add_stream(encoder, rate=rate, layout="mono"))
             stream.bit_rate = 1000 * kilobits
             padded = np.pad(samples, (0, 2 * _CODEC_FRAME))  # so that the end comes out of the encoder as well
             frame = av.AudioFrame.from_ndarray(padded[np.newaxis], format="fltp", layout="mono")
@@ -103,7 +104,7 @@ def _encode(samples: np.ndarray, rate: int, kind: Codec, kilobits: int) -> bytes
 
 def _decode(data: bytes) -> np.ndarray:
     """By FFmpeg alone: libsndfile's decoder of MP3 tells of frames that are not wrong on the terminal."""
-    with av.open(io.BytesIO(data)) as container:
+    with cast(InputContainer, av.open(io.BytesIO(data))) as container:
         to_float = av.AudioResampler(format="fltp", layout="mono")
         frames = [part for frame in container.decode(audio=0) for part in to_float.resample(frame)]
     return np.concatenate([frame.to_ndarray()[0] for frame in frames])
