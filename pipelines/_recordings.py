@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import glob
+import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from musicnet_tf import audio
+from musicnet_tf import audio, files
 from musicnet_tf.alignment.pairs import read_rows
 from musicnet_tf.errors import AudioError, DatasetError
 
@@ -42,8 +43,8 @@ def find(sources: Sequence[str | Path]) -> list[Recording]:
     found = [_of_source(str(source)) for source in sources]
     roots = [os.path.abspath(root) for root, _ in found]  # noqa: PTH100  # unlike resolve, leaves links in names
     paths: dict[Path, Path] = {}
-    for _, files in found:
-        for path in files:
+    for _, those in found:
+        for path in those:
             paths.setdefault(path.resolve(), Path(os.path.abspath(path)))  # noqa: PTH100
     if not paths:
         raise AudioError(
@@ -82,6 +83,18 @@ def read_manifest(path: str | Path) -> list[Recording]:
     return _named(Recording(id or _stem(os.path.relpath(place, root)), place) for id, place in rows)
 
 
+def write_list(path: Path, recordings: Iterable[Recording]) -> None:
+    """Writes recordings for `read_list`, names that are no Unicode too. Raises OutputError."""
+    files.write_text(path, "".join(json.dumps([r.name, str(r.path)]) + "\n" for r in recordings))
+
+
+def read_list(path: str) -> Iterator[Recording]:
+    """What `write_list` wrote, one by one."""
+    with Path(path).open(encoding="utf-8") as lines:
+        for name, place in map(json.loads, lines):
+            yield Recording(name, Path(place))
+
+
 def printable(text: str | Path) -> str:
     """Text that may hold a file name which is not valid Unicode, as text that is."""
     return os.fsencode(text).decode("utf-8", "replace")
@@ -104,8 +117,8 @@ def _below(folder: Path) -> Iterator[Path]:
 
     for place, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        files = (Path(place, name) for name in sorted(names) if not name.startswith("."))
-        yield from (file for file in files if _is_audio(file))
+        present = (Path(place, name) for name in sorted(names) if not name.startswith("."))
+        yield from (file for file in present if _is_audio(file))
 
 
 def _is_audio(path: Path) -> bool:

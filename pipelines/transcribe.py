@@ -28,11 +28,13 @@ from musicnet_tf.errors import OutputError
 from musicnet_tf.manifest import Manifest
 from pipelines._beam import PARTS, Progress, alone, own_errors
 from pipelines._beam import beam_options as beam_options
-from pipelines._recordings import COLUMNS, Recording, printable
+from pipelines._recordings import COLUMNS, Recording, printable, read_list, write_list
 from pipelines._transcribe_one import WORK, Job, Transcriber, is_done, note_path, read_note
 
 FAILED = "failed.csv"
 """The recordings that failed and why; a manifest, by which they can be tried again."""
+
+_LIST = "recordings.jsonl"
 
 
 class Model(NamedTuple):
@@ -148,11 +150,14 @@ def transcribe(
 
 
 def _run(pending: Sequence[Recording], handler: TranscriptionHandler, options: PipelineOptions, folder: Path) -> None:
+    listed = folder / PARTS / _LIST
+    write_list(listed, pending)
     progress = Progress([note_path(folder, recording) for recording in pending], "recording")
     with progress, own_errors(), beam.Pipeline(options=options) as pipeline:
         _ = (
             pipeline
-            | "Recordings" >> beam.Create(pending)
+            | "List" >> beam.Create([str(listed)])  # not the recordings themselves: services limit a job's description
+            | "Recordings" >> beam.FlatMap(read_list)
             | "Spread" >> beam.Reshuffle()
             | "Transcribe" >> RunInference(handler)
             | "Count" >> beam.ParDo(Count())
