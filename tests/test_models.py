@@ -122,7 +122,13 @@ def frames_of(name):
     return make(name, **SMALL.get(name, {})).spec().num_frames
 
 
-@pytest.fixture(params=MODELS.names())
+@pytest.fixture(
+    params=[
+        # Its twelve recurrent layers take seconds to trace.
+        pytest.param(name, marks=pytest.mark.slow) if name == "high_resolution" else name
+        for name in MODELS.names()
+    ]
+)
 def small(request):
     """A small model of each family and its network, which a test must not change."""
     return built(request.param)
