@@ -9,7 +9,9 @@ the listener stops.
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
+import fcntl
 import io
 import logging
 import os
@@ -36,6 +38,7 @@ ENCODINGS = {"s16le": "PCM_16", "f32le": "FLOAT"}
 
 _BYTES = {"PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8, "ULAW": 1, "ALAW": 1}
 _READ_BYTES = 1 << 13
+_PIPE_BYTES = 1 << 20  # what Linux allows anyone
 _MAX_HEADER_BYTES = 1 << 20
 _IN_DS64 = 0xFFFFFFFF  # what an RF64 states where its length takes more than 32 bits
 _AFTER_DATA = {
@@ -91,7 +94,10 @@ def of_pipe(descriptor: int) -> Iterator[bytes]:
     """What comes out of an open file descriptor, as it comes.
 
     Not by way of a buffered file: a thread that hangs in one keeps its lock, over which the program would fail to end.
+    A pipe is made to hold more where the system lets us, as nobody reads while Python is busy importing.
     """
+    with contextlib.suppress(OSError, AttributeError):  # no pipe, or no Linux
+        fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
     return iter(lambda: os.read(descriptor, _READ_BYTES), b"")
 
 
@@ -313,9 +319,10 @@ def _wav_header(name: str, reader: _Reader) -> tuple[Pcm, int]:
             return _told_by(name, bytes(header)), large if size == _IN_DS64 and large else size
         if len(header) + size > _MAX_HEADER_BYTES:
             break
-        header += reader.take(size + size % 2)
-        if kind == b"ds64" and size >= 16:
-            large = struct.unpack_from("<Q", header, len(header) - size - size % 2 + 8)[0]
+        body = reader.take(size + size % 2)
+        header += body
+        if kind == b"ds64" and len(body) >= 16:
+            large = struct.unpack_from("<Q", body, 8)[0]
     raise AudioError(f"{name}: a WAV without samples; is it damaged?")
 
 

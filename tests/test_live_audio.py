@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from musicnet_tf import audio, live_audio
@@ -126,6 +126,24 @@ def test_what_cannot_be_heard_is_refused(case: str) -> None:
     data, message = REFUSED[case]
     with pytest.raises(AudioError, match=message):
         live_audio.decode([data], "stdin")
+
+
+@settings(max_examples=100)
+@given(
+    kind=st.sampled_from(["WAV", "WAVEX", "RF64"]),
+    changes=st.lists(st.tuples(st.integers(0, 100), st.integers(0, 255)), max_size=6),
+    length=st.integers(0, 400),
+)
+def test_a_damaged_header_is_refused_or_heard_and_does_nothing_worse(kind, changes, length) -> None:
+    data = bytearray(wav(NOISE[:50], kind=kind))
+    for at, value in changes:
+        data[at] = value
+    try:
+        samples = [sample for piece in live_audio.decode([bytes(data[:length])], "stdin")[1] for sample in piece]
+    except AudioError as error:
+        assert str(error).startswith("stdin: ")
+    else:
+        assert len(samples) <= length and np.isfinite(samples).all()
 
 
 def test_what_contradicts_itself_is_refused() -> None:

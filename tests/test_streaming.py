@@ -103,7 +103,7 @@ def told(notes, rows: list[dict]) -> bool:
     )
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 999),
     length=st.integers(1, 150),

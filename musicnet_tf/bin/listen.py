@@ -73,7 +73,10 @@ class _Source(NamedTuple):
 
 
 class _NothingHeard(Exception):  # noqa: N818  # no error: somebody wished so
-    """The wish to stop came before any sound."""
+    """The wish to stop came before any sound was heard."""
+
+    def __init__(self, waiting: float = 0.0) -> None:
+        super().__init__("stopped before anything was heard" + f"; {waiting:.1f} s had come" * bool(waiting))
 
 
 def main(argv: list[str]) -> int:
@@ -83,8 +86,8 @@ def main(argv: list[str]) -> int:
         try:
             source = _open(argv[1], stop)  # what comes while the model is loaded is kept
             _listen(source, stop)
-        except _NothingHeard:
-            _say("stopped before anything was heard")
+        except _NothingHeard as reason:
+            _say(str(reason))
     return 0
 
 
@@ -172,7 +175,7 @@ def _listen(source: _Source, stop: threading.Event) -> None:
             _show(listener, sound, source)
         except (MusicNetError, BrokenPipeError) as error:
             if stop.is_set() and not sound.heard:
-                raise _NothingHeard from error
+                raise _NothingHeard(_waiting(source)) from error
             if source.ahead and sound.heard:  # it will not be played again
                 listener.finish()
                 listener.write(output_dir, formats)
@@ -230,10 +233,14 @@ def _line(row: dict[str, Any]) -> str:
 
 def _summary(listener: streaming.Listener, sound: streaming.Sound, source: _Source, noun: str) -> str:
     text = f"{len(listener.events)} {noun} in {sound.duration:.1f} s of audio"
-    waiting = source.pcm.seconds(source.ahead.waiting) if source.pcm and source.ahead else 0.0
-    if waiting:
+    if waiting := _waiting(source):
         text += f"; stopped, and {waiting:.1f} s that had come were not heard"
     return text + f"; outputs in {_OUTPUT_DIR.value}" * bool(_OUTPUT_DIR.value)
+
+
+def _waiting(source: _Source) -> float:
+    """Seconds of sound that came and were not heard."""
+    return source.pcm.seconds(source.ahead.waiting) if source.pcm and source.ahead else 0.0
 
 
 def _say(text: str) -> None:
