@@ -103,7 +103,10 @@ def test_models_are_taken_from_the_file_when_it_changes(toy_model, tmp_path):
 @pytest.fixture
 def slow_server(toy_model):
     """A server whose model answers when `let_go` is set; `held` is set once it has begun."""
-    with serving(ModelConfig("toy", toy_model), batching=Batching(num_batch_threads=1)) as (server, stubs):
+    with serving(ModelConfig("toy", toy_model), batching=Batching(num_batch_threads=1), grpc_max_threads=4) as (
+        server,
+        stubs,
+    ):
         with server.models.acquire("toy") as (_, servable):
             run, held, let_go = servable.run, threading.Event(), threading.Event()
 
@@ -128,6 +131,23 @@ def test_a_deadline_that_passes_in_the_queue_is_told_and_the_request_is_not_run(
         assert stubs.predict(x=X, y=X)["sum"].tolist() == [[2, 4]]
     ran = server.metrics.registry.get_sample_value("tensorflow_serving_batching_session_processed_batch_size_count")
     assert ran == 2
+
+
+def test_requests_beyond_the_threads_and_those_that_wait_are_refused(slow_server):
+    server, stubs, held, let_go = slow_server
+    room = 2 * server.settings.grpc_max_threads
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(stubs.predict, x=X, y=X)
+        assert held.wait(SECONDS)
+        others = [stubs.prediction.Predict.future(predict_request(x=X, y=X), SECONDS) for _ in range(room + 4)]
+        while len(refused := [call for call in others if call.done()]) < 5:
+            pass
+        assert {call.code() for call in refused} == {StatusCode.RESOURCE_EXHAUSTED}
+        let_go.set()
+        assert running.result(SECONDS)["sum"].tolist() == [[2, 4]]
+        codes = [call.code() for call in others]
+        assert codes.count(StatusCode.RESOURCE_EXHAUSTED) == 5
+        assert codes.count(StatusCode.OK) == room - 1
 
 
 def test_when_stopped_running_requests_end_and_new_ones_are_refused(slow_server):

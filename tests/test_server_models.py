@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import shutil
 import threading
+import weakref
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,16 @@ from serving.server import ModelConfig, VersionPolicy
 from serving.server.errors import RequestError
 from serving.server.metrics import Metrics
 from serving.server.models import KEPT_ENDED, Models, State
+
+COLLECT = gc.collect
+
+
+@pytest.fixture(autouse=True, scope="module")
+def without_collections():
+    """Going through all that TensorFlow has in memory takes half a second, and there is nothing to collect here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gc, "collect", lambda: None)
+        yield
 
 
 def load(folder: Path) -> str:
@@ -86,6 +98,26 @@ def test_the_old_version_stays_until_its_last_request_has_ended(models, base):
         assert states(models) == {2: "AVAILABLE", 1: "UNLOADING"}
         assert served(models) == (2, "fine 2")
     assert states(models) == {2: "AVAILABLE", 1: "END"}
+
+
+def test_a_version_that_was_let_go_of_takes_no_memory(base, monkeypatch):
+    monkeypatch.setattr(gc, "collect", COLLECT)
+
+    class Graph:
+        def __init__(self, folder):
+            self.itself = self  # as graphs do
+
+    models, known = Models(Graph, Metrics()), weakref.WeakSet()
+    models.configure([ModelConfig("notes", base)])
+    for version in (2, 3):
+        with models.acquire("notes") as (_, servable):
+            known.add(servable)
+            del servable
+            publish(base, version)
+            models.poll()
+            assert len(known) == 1
+        models.poll()
+        assert len(known) == 0
 
 
 def test_there_is_always_a_version_to_be_had_while_versions_are_swapped(models, base):

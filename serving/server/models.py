@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import enum
+import gc
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -78,6 +79,7 @@ class Models:
         self._any_label = any_label
         self._models: dict[str, _Model] = {}
         self._by_name: dict[str, _Model] = {}
+        self._let_go = False
         self._lock = threading.Lock()
         self._polling = threading.Lock()
 
@@ -105,6 +107,7 @@ class Models:
             self._drop(before, models)
             for model in models.values():
                 self._retire_old(model)
+            self._free_memory()
 
     def poll(self) -> None:
         """Looks once into the folders of all models."""
@@ -112,6 +115,7 @@ class Models:
             for model in list(self._models.values()):
                 self._load_new(model)
                 self._retire_old(model)
+            self._free_memory()
 
     def close(self) -> None:
         """Lets go of every version as soon as nobody uses it."""
@@ -240,10 +244,16 @@ class Models:
 
     def _let_go_if_unused(self, name: str, number: int, version: Version) -> None:
         if version.state is State.UNLOADING and not version.users:
-            version.state, version.servable = State.END, None
+            version.state, version.servable, self._let_go = State.END, None, True
             with contextlib.suppress(KeyError):
                 self._metrics.versions.remove(name, str(number))
             _LOG.info("model %s version %d is unloaded", name, number)
+
+    def _free_memory(self) -> None:
+        """Collects versions that were let go of: graphs hold each other, and pile up until Python looks of itself."""
+        if self._let_go:
+            self._let_go = False
+            gc.collect()
 
     def _check_labels(self, model: _Model) -> None:
         for label, number in model.config.labels.items():
