@@ -40,9 +40,15 @@ end of the shorter ones, and int32 `(batch,)`, how many frames each recording ha
 down its batch, also where a server joined it with those of others.
 """
 MAX_WAV_SECONDS, MAX_WAV_CHANNELS = 600, 8
-"""Length and channels that a recording sent to it may have, as its answer grows with the longest of a batch.
+"""Length and channels that a recording sent to it may have.
 
 Longer ones go window by window, as `windowing.posteriorgrams` sends them, in memory that does not grow.
+"""
+MAX_WAV_BATCH_SECONDS = 1800
+"""Length that all recordings of a batch may have together, each counted as the longest, as its answer has that size.
+
+Otherwise one of ten minutes and 63 of a sample each would be answered with gigabytes of zeros. The bytes of all may be
+those of the largest that may come alone.
 """
 MAX_BATCH = 64
 """Windows or recordings in one request: `max_batch_size` of serving/batching.config, beyond which a server refuses."""

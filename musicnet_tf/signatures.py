@@ -19,6 +19,10 @@ Forward = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 """Windows, float32 `(batch, window_length)` → head → activations `(batch, num_frames, num_classes)`."""
 
 
+_OTHER_BYTES = 2**20
+"""Of WAV files that may be other than samples."""
+
+
 def signatures(manifest: Manifest, forward: Forward) -> dict[str, Any]:
     """Name → traced function of every signature; what each takes and gives is told in `inference`."""
     spec = manifest.geometry
@@ -77,8 +81,20 @@ def _samples(wav: tf.Tensor, spec: ModelSpec) -> tf.RaggedTensor:
     """The samples of each WAV, its channels averaged: float32 `(batch, None)`. Refuses what the limits exclude."""
     count = tf.size(wav)
     _require(count <= inference.MAX_BATCH, f"at most {inference.MAX_BATCH} recordings go in one request, got", count)
+    rate, seconds = spec.clock.sample_rate, inference.MAX_WAV_BATCH_SECONDS
+    most_bytes = 2 * inference.MAX_WAV_CHANNELS * inference.MAX_WAV_SECONDS * rate + _OTHER_BYTES
+    size = tf.reduce_sum(tf.cast(tf.strings.length(wav), tf.int64))
+    _require(size <= most_bytes, f"a request may hold up to {most_bytes} bytes; send fewer. It holds", size)
     ragged = tf.RaggedTensorSpec((None,), tf.float32, ragged_rank=0)
-    return tf.map_fn(functools.partial(_decoded, spec=spec), wav, fn_output_signature=ragged)
+    mono = tf.map_fn(functools.partial(_decoded, spec=spec), wav, fn_output_signature=ragged)
+    padded = tf.cast(count, tf.int64) * tf.reduce_max(tf.concat([mono.row_lengths(), [0]], axis=0))
+    _require(
+        padded <= seconds * rate,
+        f"recordings of one request, each as long as the longest, may have {seconds * rate} samples together,"
+        f" {seconds} seconds; send fewer, or those of like length together. They have",
+        padded,
+    )
+    return mono
 
 
 def _decoded(wav: tf.Tensor, spec: ModelSpec) -> tf.Tensor:

@@ -265,7 +265,7 @@ def test_when_stopped_running_requests_end_and_new_ones_are_refused(toy_model):
 
 
 def test_a_request_that_takes_too_long_is_told_so(toy_model):
-    settings = Settings((ModelConfig("toy", toy_model),), port=0, rest_api_port=0, rest_api_timeout_ms=50)
+    settings = Settings((ModelConfig("toy", toy_model),), port=0, rest_api_port=0, rest_api_timeout_ms=300)
     let_go = threading.Event()
     with Server(settings) as server:
         with server.models.acquire("toy") as (_, servable):

@@ -8,12 +8,16 @@ from grpc import StatusCode
 
 _LOG = logging.getLogger(__name__)
 _UNEXPECTED = "the server failed on this request; its log says why"
+_MAX_CHARACTERS = 500
+"""Of a message. Much of it may come from the request; gRPC carries 8 KiB, in which a character may take 12 bytes."""
 
 
 class RequestError(Exception):
     """A request that is not served: TensorFlow Serving's code for it, and one sentence without secrets or paths."""
 
     def __init__(self, code: StatusCode, message: str) -> None:
+        if len(message) > _MAX_CHARACTERS:
+            message = f"{message[: _MAX_CHARACTERS - 1]}…"
         super().__init__(message)
         self.code = code
         self.message = message

@@ -23,6 +23,8 @@ from serving.server.errors import invalid
 from serving.server.servable import Arrays, Signature, TensorSpec
 
 _MAX_NESTING = 16
+_MAX_PARTS = 2**19
+"""Lists, objects and texts of a request: each takes fifty bytes or more in memory, and two in JSON."""
 _BYTES_SUFFIX = "_bytes"
 """Outputs of such a name are bytes, others text."""
 
@@ -44,12 +46,16 @@ class PredictBody:
     @classmethod
     def parse(cls, body: bytes) -> PredictBody:
         """Raises RequestError where it is no JSON of this form."""
+        if sum(body.count(begin) for begin in (b"[", b"{", b'"')) > _MAX_PARTS:
+            raise invalid(f"JSON of more than {_MAX_PARTS} lists, objects and texts")
         try:
             fields = json.loads(body)
         except RecursionError:
             raise invalid("JSON Parse error: nested too deeply") from None
-        except ValueError as error:  # includes bytes that are no text, and integers of thousands of digits
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise invalid(f"JSON Parse error: {error}") from None
+        except ValueError:
+            raise invalid("JSON Parse error: a number has thousands of digits") from None
         if not isinstance(fields, dict):
             raise invalid("JSON Value: Is not object")
         name = fields.get("signature_name", "")

@@ -65,7 +65,11 @@ class Server:
         if self.settings.rest_api_port is not None:
             api = RestApi(self._requests, self.metrics, self.settings)
             self._rest = HttpServer(
-                self.settings.host, self.settings.rest_api_port, api, self.settings.rest_api_num_threads
+                self.settings.host,
+                self.settings.rest_api_port,
+                api,
+                self.settings.rest_api_num_threads,
+                self.settings.rest_api_timeout_ms / 1000,
             )
             self.rest_port = self._rest.port
         self.configure(self.settings.models)

@@ -119,7 +119,7 @@ class Settings:
         allow_labels_of_unavailable_versions: whether a label may name a version that is not there.
         grpc_max_threads: gRPC requests at once; as many again wait, further ones are refused.
         rest_api_num_threads: REST connections at once; further ones are refused.
-        rest_api_timeout_ms: longest time that a REST request may take.
+        rest_api_timeout_ms: longest time that a REST request may take to come, and then to be answered.
         max_message_bytes: size of a gRPC message.
         max_json_bytes: size of a REST request.
     """

@@ -2,11 +2,13 @@
 
 Whoever sends a request is not trusted: types and shapes are compared with the signature, and sizes with what is
 there, before anything is allocated. (In a `TensorProto` that holds fewer values than its shape says, the last one
-stands for those that are left out, and zero for all: a few bytes may claim any size.)
+stands for those that are left out, and zero for all: a few bytes may claim any size. Strings must all be there, as
+one of many megabytes would otherwise be many.)
 """
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,6 +21,10 @@ from serving.server.servable import Arrays, Signature, TensorSpec
 
 _MAX_REPEATED = 2**24
 """Elements of the largest tensor whose values may be left out."""
+_MAX_DIMENSIONS = 254
+"""As many as TensorFlow itself takes."""
+_MAX_NAMES = 10
+"""So many are told of inputs that are wrong."""
 _FIELDS = {
     tf.float32: "float_val",
     tf.float64: "double_val",
@@ -33,11 +39,10 @@ def check_names(signature: Signature, names: set[str]) -> None:
     wanted = set(signature.inputs)
     if names == wanted:
         return
-    extra, missing = sorted(names - wanted), sorted(wanted - names)
     raise invalid(
         f"input size does not match signature: {len(names)}!={len(wanted)}"
-        f" len({{{','.join(sorted(names))}}}) != len({{{','.join(sorted(wanted))}}})."
-        f" Sent extra: {{{','.join(extra)}}}. Missing but required: {{{','.join(missing)}}}."
+        f" len({_named(names)}) != len({_named(wanted)})."
+        f" Sent extra: {_named(names - wanted)}. Missing but required: {_named(wanted - names)}."
     )
 
 
@@ -66,6 +71,8 @@ def decode(signature: Signature, messages: Mapping[str, Any], max_rows: int) -> 
 def _decode(name: str, spec: TensorSpec, message: Any, max_rows: int) -> np.ndarray:
     if message.dtype != spec.dtype.as_datatype_enum:
         raise invalid(f"input {name!r} is of data type {_type_name(message.dtype)}; expected {spec.dtype.name}")
+    if len(message.tensor_shape.dim) > _MAX_DIMENSIONS:
+        raise invalid(f"input {name!r} has more than {_MAX_DIMENSIONS} dimensions")
     if message.tensor_shape.unknown_rank or any(dim.size < 0 for dim in message.tensor_shape.dim):
         raise invalid(f"input {name!r} does not say what shape it has")
     shape = tuple(dim.size for dim in message.tensor_shape.dim)
@@ -84,12 +91,13 @@ def _from_values(name: str, spec: TensorSpec, message: Any, shape: tuple[int, ..
     field = "string_val" if spec.dtype == tf.string else _FIELDS.get(spec.dtype)
     if field is None:
         raise invalid(f"input {name!r}: values of type {spec.dtype.name} must be sent as tensor_content")
-    values = list(getattr(message, field))
-    if len(values) > size or len(values) < size > _MAX_REPEATED:
-        raise _wrong_size(name, shape, len(values), "values")
-    missing = [values[-1] if values else b"" if field == "string_val" else 0] * (size - len(values))
-    array = np.empty(size, object if field == "string_val" else spec.dtype.as_numpy_dtype)
-    array[:] = values + missing
+    values = getattr(message, field)
+    held, is_text = len(values), spec.dtype == tf.string
+    if held > size or (held < size and (is_text or size > _MAX_REPEATED)):
+        raise _wrong_size(name, shape, held, "values")
+    array = np.empty(size, object if is_text else spec.dtype.as_numpy_dtype)
+    array[:held] = list(values)
+    array[held:] = values[-1] if held else 0
     return array.reshape(shape)
 
 
@@ -115,6 +123,11 @@ def check_filter(signature: Signature, output_filter: Sequence[str]) -> None:
             )
         if name in output_filter[:index]:
             raise invalid(f"duplicate output tensor alias: {name}")
+
+
+def _named(names: set[str]) -> str:
+    listed = ",".join(heapq.nsmallest(_MAX_NAMES, names))
+    return f"{{{listed}{',…' if len(names) > _MAX_NAMES else ''}}}"
 
 
 def _wrong_size(name: str, shape: tuple[int, ...], held: int, what: str) -> RequestError:
