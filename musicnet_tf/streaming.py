@@ -230,8 +230,9 @@ class Listener:
         yield from self.finish()
 
     def finish(self) -> list[dict[str, Any]]:
-        """Ends here; gives the rows that were not told yet. Iterating does so where the sound ends."""
-        self.events = self._decoder.finish()
+        """Ends here, once; gives the rows that were not told yet. Iterating does so where the sound ends."""
+        if self.events is None:
+            self.events = self._decoder.finish()
         return list(self._told())
 
     def write(self, output_dir: str | Path, formats: list[Format]) -> None:

@@ -148,6 +148,21 @@ def test_a_melody_is_told_when_it_was_counted() -> None:
     assert (last["offset"], last["heard"]) == pytest.approx((29.5 * 0.02, 41 * 0.02))
 
 
+def test_who_goes_early_has_the_events_until_then() -> None:
+    frame, onset = np.zeros((2, 200, CLASSES), np.float32)
+    for start in range(0, 200, 50):
+        frame[start : start + 20, 0] = onset[start, 0] = 1
+    samples = sound_of({"frame": frame, "onset": onset})
+    sound = Sound(np.split(samples, 400), RATE, RATE)
+    listener = Listener(sound, Open(geometry()), DECODING, 1)
+    rows = iter(listener)
+    first = [next(rows) for _ in range(3)]
+    assert [row["event"] for row in first] == ["onset", "note", "onset"] and sound.heard < 1.4
+    (last,) = listener.finish()  # the second note, which ends where no more was heard
+    assert (last["event"], last["onset"]) == ("note", 1.0) and last["offset"] < sound.heard
+    assert listener.finish() == [] and len(listener.events) == 2
+
+
 def test_windows_go_one_at_a_time() -> None:
     model = Open(geometry())
     list(Listener(Sound([np.zeros(5000, np.float32)], RATE, RATE), model, DECODING, 5))
