@@ -44,7 +44,8 @@ class HarmonicShiftNetwork(Model):
     Attributes:
         sample_rate: of the waveform that it takes.
         hop_length: samples between frames; 512 at 16 kHz is 32 ms.
-        window_frames: frames in one window; any number works with the same weights.
+        window_frames: frames in one window. Any number works with the same weights, but as normalisation is over the
+            window, outputs are those of training only where windows are about as long as then.
         front_channels: of the 5×5 convolutions, at three bins a semitone.
         channels: of the layers at a bin a semitone.
         blocks: of a harmonic layer and a residual layer each.
