@@ -71,8 +71,6 @@ def test_large_batches_come_back_whole(backend, scheme, connect, local):
 
 def test_compressed_messages_say_the_same(backend, scheme, connect, local):
     windows = noise(1, WINDOW)
-    if (backend.name, scheme) == ("development", "http"):
-        pytest.xfail("the development server reads no packed JSON")
     with connect(backend.address(scheme), Options(compression="gzip")) as predictor:
         assert_same(predictor(windows), local(windows))
 
