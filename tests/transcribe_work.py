@@ -94,7 +94,7 @@ class _Stopping(Levels):
 
     def __call__(self, windows):
         self._left -= 1
-        if not self._left:
+        if not self._left and not self._told.exists():
             self._told.write_text(str(os.getpid()))
             threading.Event().wait()
         return super().__call__(windows)
