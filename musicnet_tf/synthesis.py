@@ -91,8 +91,9 @@ def render(
 def attack(soundfont: Path, program: int, level_db: float = -16.0) -> float:
     """Seconds from a note's onset to where an instrument of a soundfont is heard: a bow takes tens of milliseconds.
 
-    That is where the amplitude over 5 ms first comes within `level_db` of its largest in the first half second; the
-    median of notes at three pitches and two velocities, each of which its range has.
+    That is where the amplitude over 5 ms first comes within `level_db` of its largest in the first half second, the
+    median of notes at three pitches and two velocities. People who mark onsets by hand mark about there: in Bach10,
+    harmonics of the violin are 16 dB below their largest 3 ms before the mark, where soundfonts need 20 ms.
 
     Raises:
         AudioError: as `render`.
