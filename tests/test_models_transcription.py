@@ -78,7 +78,6 @@ def test_learns_a_few_windows_of_chords_by_heart(name):
     before = model.evaluate(windows, verbose=0, return_dict=True)
     model.fit(windows.repeat(120), verbose=0)
     after = model.evaluate(windows, verbose=0, return_dict=True)
-    print(name, before, after)
     assert before["frame_f1"] < 0.3
     assert after["frame_f1"] > 0.9
     assert after["onset_f1"] > 0.5
@@ -181,7 +180,6 @@ def test_beyond_the_margin_little_of_what_lies_outside_counts(family):
         expected = np.asarray(values)[0, later:-later]
         difference = np.abs(np.asarray(alone[head])[0] - expected).mean(axis=1) / expected.std()
         inner, edge = difference[margin:-margin].mean(), max(difference[0], difference[-1])
-        print(family, head, inner, edge)
         # Instance normalisation has other means in other windows.
         assert inner < (0.35 if family == "harmonic_shift" else 0.05)
         assert edge > 3 * inner
