@@ -105,8 +105,8 @@ def blocks(
     with _decoder(source, max_seconds) as (name, stream):
         rate = stream.info.sample_rate
         target = sample_rate or rate
-        resampled = _resample(name, _as_mono(name, stream, max_seconds), rate, target)
-        yield from _rebuffer(resampled, max(1, round(block_seconds * target)))
+        mono = _as_mono(name, stream, max_seconds)
+        yield from _rebuffer(resample_stream(name, mono, rate, target), max(1, round(block_seconds * target)))
 
 
 def load(source: Source, sample_rate: int | None = None, max_seconds: float = MAX_SECONDS) -> np.ndarray:
@@ -127,7 +127,7 @@ def resample(samples: np.ndarray, source_rate: int, sample_rate: int, name: str 
     _check_header(name, info, math.inf)
     _check_rate("requested", sample_rate)
     mono = _as_mono(name, _Stream(info, iter([np.asarray(samples, np.float32)[:, np.newaxis]])), math.inf)
-    return np.clip(np.concatenate(list(_resample(name, mono, source_rate, sample_rate))), -1.0, 1.0)
+    return np.clip(np.concatenate(list(resample_stream(name, mono, source_rate, sample_rate))), -1.0, 1.0)
 
 
 def quantise(audio: np.ndarray) -> np.ndarray:
@@ -347,7 +347,10 @@ def _warn_of_loss(name: str, seconds: float, promised: float | None, damage: str
         _log.warning("%s: truncated or damaged%s; read %.2f s%s", name, because, seconds, of)
 
 
-def _resample(name: str, chunks: Iterable[np.ndarray], source_rate: int, target_rate: int) -> Iterator[np.ndarray]:
+def resample_stream(
+    name: str, chunks: Iterable[np.ndarray], source_rate: int, target_rate: int
+) -> Iterator[np.ndarray]:
+    """Mono samples at another rate, piece by piece. Raises AudioError, naming `name`, where none are left."""
     if source_rate == target_rate:
         yield from chunks
         return

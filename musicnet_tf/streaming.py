@@ -59,7 +59,7 @@ class Sound:
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Mono float32 `(samples,)` in [-1, 1], joined equal to `audio.load`. Raises AudioError as that does."""
-        for block in audio._resample(self.name, self._counted(), self._source_rate, self._sample_rate):
+        for block in audio.resample_stream(self.name, self._counted(), self._source_rate, self._sample_rate):
             self._given += len(block)
             yield np.clip(block, -1.0, 1.0)
 
@@ -134,7 +134,7 @@ def plan(spec: ModelSpec, decoding: Decoding, source_rate: int, wanted: float | 
         resampler=resampler_delay(source_rate, clock.sample_rate),
         model=look_ahead(spec, 1) / clock.sample_rate,
         together=0.0,
-        decoder=getattr(decoding.start(spec), "look_ahead", None),
+        decoder=decoding.start(spec).look_ahead,
     )
     spare = HEARD_TOGETHER_SECONDS if wanted is None else wanted - least.total
     if spare < 0:

@@ -24,10 +24,11 @@ FRONT_DOOR = {LIBRARY / "__main__.py", *(LIBRARY / "bin").glob("*.py")}
 # Rooms that a client walks through, and so must not bring TensorFlow; folders stand for all their files.
 LIGHT = [
     *("alignment", "datasets", "decode", "metrics"),
-    *("audio.py", "errors.py", "events.py", "files.py", "filters.py", "manifest.py", "plots.py", "registry.py"),
-    *("scores", "timebase.py", "transcription.py", "windowing.py", "works.py", "writers.py"),
+    *("audio.py", "effects", "errors.py", "events.py", "files.py", "filters.py", "live_audio.py", "manifest.py"),
+    *("messages.py", "plots.py", "registry.py", "scores", "streaming.py", "timebase.py", "transcription.py"),
+    *("windowing.py", "works.py", "writers.py"),
 ]
-KERAS_ONLY = ["models", "frontends.py", "layers.py"]
+KERAS_ONLY = ["models", "constant_q.py", "frontends.py", "layers.py"]
 HEAVY = {"tensorflow", "tensorflow_io", "keras", "apache_beam"}
 MAX_LINES = 400
 MAY_UNPICKLE = {LIBRARY / "datasets/_musicnet_forms.py"}  # old archives, behind an explicit flag

@@ -32,6 +32,13 @@ if TYPE_CHECKING:
 class Decoder(Protocol):
     """Turns activations into events. However the frames are cut into pieces, the events are the same."""
 
+    @property
+    def look_ahead(self) -> float | None:
+        """Seconds of activations after the last instant of which a row of `live` tells, that may have to be seen first.
+
+        None where there is no such bound, as of a decoder that decides at the end.
+        """
+
     def push(self, heads: Mapping[str, np.ndarray]) -> None:
         """Takes the next frames: head → activations `(frames, num_classes)`. Raises ModelError."""
 

@@ -101,6 +101,16 @@ class NoteDecoder:
         self._frame = 0  # index of the first pending frame
         self._state: _State | None = None
 
+    @property
+    def look_ahead(self) -> float:
+        """Seconds of activations that a row may have to wait for: see `Decoder.look_ahead`.
+
+        An onset is sure once its note cannot become too short, or ended: after `min_duration` and what an offset may be
+        refined by, and, where it is silent then, `max_gap` more. A frame is decided when `_LOOKAHEAD` more were seen.
+        """
+        frames = _OFFSET_REACH + 1 + _LOOKAHEAD
+        return self._params.min_duration + self._params.max_gap + frames / self._clock.frame_rate
+
     def push(self, heads: Mapping[str, np.ndarray]) -> None:
         """Takes the next frames: head → activations `(frames, num_classes)`, of equal shape.
 
