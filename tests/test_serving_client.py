@@ -217,6 +217,17 @@ def test_the_verb_refuses_flags_that_do_not_go_together(musicnet, tmp_path):
     assert "in_flight" in refused("--server=grpc://h/m", "--in_flight=0")
 
 
+def test_the_verb_waits_for_a_server_no_longer_than_it_was_told(musicnet, tmp_path, rising_tone):
+    soundfile.write(tmp_path / "tone.wav", rising_tone, 16000)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        address = f"grpc://127.0.0.1:{taken.getsockname()[1]}/tiny"
+        flags = [f"--output_dir={tmp_path}", f"--server={address}", "--server_connect_timeout=0.05"]
+        outcome = musicnet("transcribe", tmp_path / "tone.wav", *flags)
+    assert outcome.status == 1
+    assert f"{address}: no server answers there" in outcome.stderr
+
+
 @pytest.mark.slow
 def test_a_version_that_is_swapped_away_is_told_apart_and_the_next_one_taken_up(tiny_export, tmp_path, scheme, connect):
     from serving.server import ModelConfig, Server, Settings

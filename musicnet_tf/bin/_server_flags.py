@@ -28,6 +28,9 @@ _TIMEOUT = flags.DEFINE_float("server_timeout", 60.0, "Seconds that the server m
 _TOTAL_TIMEOUT = flags.DEFINE_float(
     "server_total_timeout", 300.0, "Seconds for one message with its retries; a restart within them is waited for."
 )
+_CONNECT_TIMEOUT = flags.DEFINE_float(
+    "server_connect_timeout", 10.0, "The same at the start, where a wrong address is likelier than a restart."
+)
 _IN_FLIGHT = flags.DEFINE_integer("in_flight", 4, "Messages that wait for the server's answers at once.", lower_bound=1)
 _COMPRESSION = flags.DEFINE_enum(
     "server_compression", "none", ["none", "gzip"], "Of messages; audio hardly shrinks, so for slow connections alone."
@@ -63,6 +66,7 @@ def options() -> Options:
     return Options(
         timeout=_TIMEOUT.value,
         total_timeout=_TOTAL_TIMEOUT.value,
+        connect_timeout=_CONNECT_TIMEOUT.value,
         in_flight=_IN_FLIGHT.value,
         compression=_COMPRESSION.value,
         ca_file=_CA.value,
