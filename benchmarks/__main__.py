@@ -5,7 +5,7 @@
 That of building records needs a corpus, a folder of MusicNet; that of the input pipeline needs records, the
 folder that configs call data.folder. Those of alignment need ASAP and a folder for what they render, and take
 hours; those of labels need a folder with bach10/ and maps/, which that of accuracy takes too. Without these only
-transcription and the MusicNet paper's models are measured.
+transcription, serving with its fault drill, and the MusicNet paper's models are measured.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ def commands(
     data: str | None = None,
 ) -> list[list[str]]:
     """The modules that can be run with these folders, each with its arguments."""
-    found = [["benchmarks.transcription"], ["benchmarks.paper_models"]]
+    always = ("transcription", "serving", "fault_drill", "paper_models")
+    found = [[f"benchmarks.{name}"] for name in always]
     if corpus:
         found.append(["benchmarks.records", f"--data_dir={corpus}"])
     if records:
