@@ -71,6 +71,8 @@ class _Handler(WSGIRequestHandler):
     timeout = _IDLE_SECONDS
     sys_version = ""
     server_version = "musicnet"
+    error_content_type = "application/json"
+    error_message_format = '{"error": "%(explain)s"}'
 
     def setup(self) -> None:
         super().setup()

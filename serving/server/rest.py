@@ -79,7 +79,7 @@ class RestApi:
 
     def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:
         request = Request(environ)
-        request.max_content_length = self._settings.max_json_bytes
+        request.max_content_length = self._settings.max_json_bytes + 1  # in chunks, what is more is left unread
         try:
             response = self._respond(request)
         except RequestError as error:
@@ -124,6 +124,8 @@ class RestApi:
             raise _TooLargeError(limit) from None
         except (HTTPException, OSError):
             raise invalid("the request's body did not arrive whole") from None
+        if len(body) > limit:
+            raise _TooLargeError(limit)
         if request.headers.get("Content-Encoding", "").lower() == "gzip":
             return _unpacked(body, limit)
         return body

@@ -49,7 +49,7 @@ class PredictBody:
         if sum(body.count(begin) for begin in (b"[", b"{", b'"')) > _MAX_PARTS:
             raise invalid(f"JSON of more than {_MAX_PARTS} lists, objects and texts")
         try:
-            fields = json.loads(body)
+            fields = json.loads(body.decode())  # or it would guess at encodings
         except RecursionError:
             raise invalid("JSON Parse error: nested too deeply") from None
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
