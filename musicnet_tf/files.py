@@ -13,6 +13,11 @@ from typing import Any
 from musicnet_tf.errors import OutputError
 
 
+def printable(name: str | Path) -> str:
+    """A file name that need not be UTF-8, as text that is."""
+    return os.fsencode(name).decode("utf-8", "replace")
+
+
 def make_folder(folder: str | Path) -> Path:
     """Creates a folder for output, with its parents.
 

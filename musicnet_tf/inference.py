@@ -99,6 +99,12 @@ def locate(model: str | Path) -> Path:
     return max(versions, key=lambda path: int(path.name)) if versions else folder
 
 
+def read_manifest(model: str | Path = DEFAULT_MODEL) -> Manifest:
+    """What a model says of itself, without loading it. Raises ModelError as `load` does."""
+    folder = locate(model)
+    return Manifest.read(folder / ASSETS if (folder / SAVED_MODEL).exists() else folder)
+
+
 def load(model: str | Path = DEFAULT_MODEL) -> Predictor:
     """Loads a model for prediction; imports TensorFlow.
 

@@ -22,7 +22,6 @@ from musicnet_tf import audio, inference, transcription, windowing
 from musicnet_tf.decode import Decoding
 from musicnet_tf.errors import AudioError, ConfigError
 from musicnet_tf.live_audio import PIECE_SECONDS, Pcm, ReadAhead
-from musicnet_tf.manifest import Manifest
 from musicnet_tf.models import ModelSpec
 from musicnet_tf.writers import Format, PosteriorgramSpool, Transcript
 
@@ -151,13 +150,6 @@ def resampler_delay(source_rate: int, sample_rate: int) -> float:
     return max(0.0, *(sound.heard - sound.duration for _ in sound))
 
 
-def read_manifest(model: str | Path) -> Manifest:
-    """What a model says of itself, without loading it. Raises ModelError as `inference.load` does."""
-    folder = inference.locate(model)
-    is_export = (folder / inference.SAVED_MODEL).exists()
-    return Manifest.read(folder / inference.ASSETS if is_export else folder)
-
-
 def load(model: str | Path, kept: int) -> inference.Predictor:
     """A model in this process, its windows as short as `kept` frames allow; imports TensorFlow.
 
@@ -167,7 +159,7 @@ def load(model: str | Path, kept: int) -> inference.Predictor:
         ModelError: where it is missing, incomplete or damaged.
     """
     folder = inference.locate(model)
-    manifest = read_manifest(folder)
+    manifest = inference.read_manifest(folder)
     if (folder / inference.SAVED_MODEL).exists() or "window_frames" not in manifest.experiment.get("model", {}):
         return inference.load(folder)
     import tensorflow as tf

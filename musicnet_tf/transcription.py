@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -14,10 +13,13 @@ from tqdm import tqdm
 
 from musicnet_tf import audio, files, windowing
 from musicnet_tf.decode import Decoding, decoding_of
-from musicnet_tf.errors import AudioError, MusicNetError
+from musicnet_tf.errors import AudioError, MusicNetError, VersionGoneError
 from musicnet_tf.manifest import Manifest
 from musicnet_tf.registry import DECODERS
 from musicnet_tf.writers import Format, PosteriorgramSpool, Transcript, check_formats
+
+MAX_SWAPS = 20
+"""How often one recording begins again because a server has let the version of its model go."""
 
 
 class Predictor(Protocol):
@@ -52,7 +54,7 @@ class Result:
     @property
     def name(self) -> str:
         """The path as text that can be printed, also where the file's name is not valid Unicode."""
-        return _printable(str(self.path))
+        return files.printable(self.path)
 
 
 def find_recordings(paths: Sequence[str | Path]) -> list[Path]:
@@ -115,15 +117,38 @@ def transcribe_batch(
     predictor: Predictor,
     output_dir: str | Path,
     formats: Sequence[Format],
-    decoding: Decoding | None = None,
+    decode: Callable[[Manifest], Decoding] = decoding_of,
     batch_size: int | None = None,
 ) -> Iterator[Result]:
-    """`transcribe_file` for each. One that fails has its reason in `Result.error`, and the next goes on."""
-    for path in paths:
+    """`transcribe_file` for each, with the decoding that `decode` gives for the model's manifest.
+
+    One that fails has its reason in `Result.error`, and the next goes on. Where the model is on a server that lets
+    its version go in the middle of a recording, the recording begins again with the next version.
+    """
+    for path in map(Path, paths):
         try:
-            yield transcribe_file(path, predictor, output_dir, formats, decoding, batch_size)
+            yield _by_one_version(path, predictor, output_dir, formats, decode, batch_size)
         except MusicNetError as error:
-            yield Result(Path(path), error=str(error))
+            yield Result(path, error=str(error))
+
+
+def _by_one_version(
+    path: Path,
+    predictor: Predictor,
+    output_dir: str | Path,
+    formats: Sequence[Format],
+    decode: Callable[[Manifest], Decoding],
+    batch_size: int | None,
+) -> Result:
+    swaps = 0
+    while True:
+        try:
+            return transcribe_file(path, predictor, output_dir, formats, decode(predictor.manifest), batch_size)
+        except VersionGoneError:
+            if swaps == MAX_SWAPS:
+                raise
+            swaps += 1
+            predictor.renew()  # type: ignore[attr-defined]  # only predictors on servers raise this, and those have it
 
 
 def transcribe_file(
@@ -165,7 +190,7 @@ def transcribe_file(
         events = decoder.finish()
         duration = blocks.samples / clock.sample_rate
         transcript = Transcript(
-            events, duration, _printable(path.stem), predictor.manifest.name, spool if keep else None
+            events, duration, files.printable(path.stem), predictor.manifest.name, spool if keep else None
         )
         for form, output in zip(formats, outputs(path, output_dir, formats), strict=True):
             form.write(output, transcript)
@@ -183,10 +208,6 @@ def _of_folder(folder: Path) -> list[Path]:
             f"{folder}: holds no audio file ({', '.join(sorted(audio.SUFFIXES))}); subfolders are not read"
         )
     return found
-
-
-def _printable(name: str) -> str:
-    return os.fsencode(name).decode("utf-8", "replace")
 
 
 def outputs(path: Path, output_dir: str | Path, formats: Sequence[Format]) -> list[Path]:
@@ -209,8 +230,8 @@ class _Counted:
 
 def _with_progress(path: Path, sample_rate: int) -> Iterator[np.ndarray]:
     """The recording's blocks, shown as seconds of audio where somebody watches."""
-    total = audio.probe(path).duration
-    with tqdm(total=total and round(total), desc=_printable(path.name), unit="s", disable=None, leave=False) as bar:
+    total, name = audio.probe(path).duration, files.printable(path.name)
+    with tqdm(total=total and round(total), desc=name, unit="s", disable=None, leave=False) as bar:
         for block in audio.blocks(path, sample_rate):
             yield block
             bar.update(len(block) / sample_rate)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shutil
 import tempfile
@@ -64,7 +65,8 @@ class PosteriorgramSpool:
 
     def __exit__(self, *_: object) -> None:
         for file in self._files.values():
-            file.close()
+            with contextlib.suppress(OSError):  # a full disk, of which `push` told already: what waits is thrown away
+                file.close()
 
     def push(self, heads: Mapping[str, np.ndarray]) -> None:
         """Appends the next frames: head → activations `(frames, num_classes)`, kept as float16.

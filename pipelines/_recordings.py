@@ -95,11 +95,6 @@ def read_list(path: str) -> Iterator[Recording]:
             yield Recording(name, Path(place))
 
 
-def printable(text: str | Path) -> str:
-    """Text that may hold a file name which is not valid Unicode, as text that is."""
-    return os.fsencode(text).decode("utf-8", "replace")
-
-
 def _of_source(source: str) -> tuple[Path, Iterable[Path]]:
     path = Path(source)
     if path.is_dir():
@@ -113,7 +108,7 @@ def _of_source(source: str) -> tuple[Path, Iterable[Path]]:
 
 def _below(folder: Path) -> Iterator[Path]:
     def refuse(error: OSError) -> None:
-        raise AudioError(f"{printable(error.filename)}: cannot be listed ({error.strerror})") from error
+        raise AudioError(f"{files.printable(error.filename)}: cannot be listed ({error.strerror})") from error
 
     for place, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -135,8 +130,8 @@ def _named(recordings: Iterable[Recording]) -> list[Recording]:
         other = by_name.setdefault(recording.name, recording)
         if other is not recording:
             raise AudioError(
-                f"{printable(other.path)} and {printable(recording.path)} would both be written to"
-                f" {printable(recording.name)}.*; choose by a glob, or tell them apart by `id` in a manifest"
+                f"{files.printable(other.path)} and {files.printable(recording.path)} would both be written to"
+                f" {files.printable(recording.name)}.*; choose by a glob, or tell them apart by `id` in a manifest"
             )
     return list(by_name.values())
 

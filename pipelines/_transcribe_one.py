@@ -19,7 +19,7 @@ from musicnet_tf.errors import MusicNetError, OutputError, ServingError, Version
 from musicnet_tf.manifest import Manifest
 from musicnet_tf.registry import DECODERS
 from pipelines._beam import PARTS
-from pipelines._recordings import Recording, printable
+from pipelines._recordings import Recording
 
 WORK = "work"
 """Folder beside the notes in which outputs are made before they are put into place."""
@@ -109,7 +109,7 @@ class Transcriber:
         before = read_note(self._job.folder, recording)
         if before.get("run") == self._job.run:  # runners do a bundle again after a fault in one part of it
             return {"status": "skipped"}
-        note = {"audio": printable(recording.path), "formats": self._job.formats, "run": self._job.run}
+        note = {"audio": files.printable(recording.path), "formats": self._job.formats, "run": self._job.run}
         try:
             note |= self._outcome(recording, before.get("formats", ()))
             files.write_json(note_path(self._job.folder, recording), note)
@@ -132,7 +132,7 @@ class Transcriber:
             if isinstance(error, OSError) and error.errno in _NO_ROOM:
                 raise OutputError(str(error)) from error
             # Whatever it is, this recording has failed and the job goes on.
-            _log.warning("%s: an error that nobody expected", printable(recording.path), exc_info=True)
+            _log.warning("%s: an error that nobody expected", files.printable(recording.path), exc_info=True)
             return _failure(f"stopped on an error that nobody expected ({type(error).__name__}: {error})")
 
     def _transcribe(self, recording: Recording, formats_before: Sequence[str]) -> dict[str, Any]:
@@ -149,7 +149,7 @@ class Transcriber:
                 if swaps > _SWAPS or failures >= _ATTEMPTS:
                     self._current(stale)  # raises where the server is away, which other recordings would meet too
                     return _failure(str(error))
-                _log.warning("%s: begins again: %s", printable(recording.path), error)
+                _log.warning("%s: begins again: %s", files.printable(recording.path), error)
 
     def _current(self, stale: _Opened | None) -> _Opened:
         """The model, opened anew if it is the stale one still, which is not closed: other threads may yet use it."""
@@ -197,13 +197,13 @@ def _outputs(recording: Recording, folder: Path, task: str, formats: Sequence[st
 
 
 def _failure(reason: str) -> dict[str, Any]:
-    return {"status": "failed", "reason": " ".join(printable(reason).split())}
+    return {"status": "failed", "reason": " ".join(files.printable(reason).split())}
 
 
 def _unwritten(error: OutputError, folder: Path, recording: Recording) -> str:
     """Which outputs could not be written, in place of the file aside, and why."""
     reason = getattr(error.__cause__, "strerror", None) or str(error)
-    return printable(f"{folder / recording.name}.*: cannot be written ({reason})")
+    return files.printable(f"{folder / recording.name}.*: cannot be written ({reason})")
 
 
 def _folder_aside(folder: Path) -> tempfile.TemporaryDirectory[str]:

@@ -28,7 +28,7 @@ from musicnet_tf.errors import OutputError
 from musicnet_tf.manifest import Manifest
 from pipelines._beam import PARTS, Progress, alone, own_errors
 from pipelines._beam import beam_options as beam_options
-from pipelines._recordings import COLUMNS, Recording, printable, read_list, write_list
+from pipelines._recordings import COLUMNS, Recording, read_list, write_list
 from pipelines._transcribe_one import WORK, Job, Transcriber, is_done, note_path, read_note
 
 FAILED = "failed.csv"
@@ -47,9 +47,8 @@ class Model(NamedTuple):
 def local_model(name: str = inference.DEFAULT_MODEL) -> Model:
     """A model that each worker loads; `name` as of `inference.load`. Raises ModelError."""
     folder = inference.locate(name)
-    manifest = Manifest.read(folder / inference.ASSETS if (folder / inference.SAVED_MODEL).exists() else folder)
     place = name if name in inference.shipped() else str(folder.absolute())
-    return Model(manifest, functools.partial(inference.load, place))
+    return Model(inference.read_manifest(folder), functools.partial(inference.load, place))
 
 
 def remote_model(connect: Callable[[], Any]) -> Model:
@@ -171,7 +170,7 @@ def _check_places(recordings: Sequence[Recording], folder: Path, suffixes: Seque
         for output in (str(folder / f"{recording.name}{suffix}") for suffix in suffixes):
             if output in taken:
                 raise OutputError(
-                    f"{printable(output)}: is a recording, and would be written over; choose another folder"
+                    f"{files.printable(output)}: is a recording, and would be written over; choose another folder"
                 )
             if output == str(folder / FAILED):
                 raise OutputError(f"{output}: is where failed recordings are listed; rename {recording.path.name}")
@@ -189,7 +188,7 @@ def _result(recording: Recording, job: Job, new: bool) -> transcription.Result:
 
 def _write_failed(recordings: Sequence[Recording], results: Sequence[transcription.Result], folder: Path) -> None:
     rows = [
-        (result.name, printable(recording.name), result.error)
+        (result.name, files.printable(recording.name), result.error)
         for recording, result in zip(recordings, results, strict=True)
         if result.error
     ]

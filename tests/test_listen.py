@@ -37,7 +37,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
         return SinePredictor()
 
     monkeypatch.setattr(streaming, "load", load)
-    monkeypatch.setattr(streaming, "read_manifest", lambda name: MANIFEST)
+    monkeypatch.setattr(inference, "read_manifest", lambda name: MANIFEST)
     monkeypatch.setattr(inference, "load", lambda name: SinePredictor())  # of `transcribe`
     return asked
 
@@ -329,7 +329,7 @@ def test_a_window_as_short_as_it_may_be_hears_the_same(tiny_run: Path, tiny_expo
     whole = windowing.posteriorgram(sound, wide, long)
     for head, values in join(windowing.posteriorgrams([sound], narrow, short, 1, kept=8)).items():
         np.testing.assert_allclose(values, whole[head], atol=1e-5)
-    assert streaming.read_manifest(tiny_run) == streaming.read_manifest(tiny_export) == long.manifest
+    assert inference.read_manifest(tiny_run) == inference.read_manifest(tiny_export) == long.manifest
 
 
 def test_an_export_is_heard_with_the_windows_that_it_has(tiny_export: Path, monkeypatch: pytest.MonkeyPatch) -> None:

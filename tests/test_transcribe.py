@@ -15,7 +15,7 @@ import musicnet_tf
 from musicnet_tf import scores, transcription, windowing, writers
 from musicnet_tf.decode import decoding_of
 from musicnet_tf.decode.notes import NoteDecoding, decode
-from musicnet_tf.errors import AudioError, ConfigError, ModelError
+from musicnet_tf.errors import AudioError, ConfigError, ModelError, VersionGoneError
 from musicnet_tf.events import Note, Notes
 from musicnet_tf.manifest import Manifest
 from musicnet_tf.models import HeadSpec, ModelSpec
@@ -361,3 +361,32 @@ def test_decoding_comes_from_the_manifest() -> None:
         decoding_of(MANIFEST.model_copy(update={"task": "dance"}))
     with pytest.raises(ModelError, match="gives no notes"):
         decoding_of(MANIFEST.model_copy(update={"spec": beats}))
+
+
+class Swapped(SinePredictor):
+    """On a server that lets a version go in the middle of the first recording, `times` times."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.times, self.renewed, self._calls = times, 0, 0
+
+    def __call__(self, windows: np.ndarray) -> dict[str, np.ndarray]:
+        self._calls += 1
+        if self._calls % 2 == 0 and self.renewed < self.times:
+            raise VersionGoneError("grpc://h/sines@1: gone")
+        return super().__call__(windows)
+
+    def renew(self) -> None:
+        self.renewed, self._calls = self.renewed + 1, 0
+        if self.renewed == self.times:
+            self.manifest = MANIFEST.model_copy(update={"decoder": {**MANIFEST.decoder, "min_duration": 0.7}})
+
+
+def test_a_recording_begins_again_where_its_models_version_is_gone(recording: Path, tmp_path: Path) -> None:
+    midi = transcription.chosen_formats("notes", ["midi"])
+    (result,) = transcription.transcribe_batch([recording], Swapped(3), tmp_path / "out", midi, batch_size=1)
+    assert (result.error, result.events) == ("", 2)  # once each, and as the last version would have them
+    found = scores.read(tmp_path / "out" / "five notes.mid")
+    assert f1(found, Notes.from_list([note for note in TRUTH if note.offset - note.onset >= 0.7])) == 1.0
+    (result,) = transcription.transcribe_batch([recording], Swapped(21), tmp_path / "again", midi, batch_size=1)
+    assert "gone" in result.error and not list((tmp_path / "again").iterdir())

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -80,7 +79,7 @@ def _align_pair(audio_path: Path, score_path: Path, settings: Settings, formats:
             found = aligner.align(sound, sample_rate, score, settings, progress=tell)
         except (AlignmentError, AudioError, ScoreError) as error:
             raise type(error)(f"{audio_path}, {score_path}: {error}") from error
-        told = {"audio": _printable(audio_path.name), "score": _printable(score_path.name)}
+        told = {"audio": files.printable(audio_path.name), "score": files.printable(score_path.name)}
         found = dataclasses.replace(found, details={**told, **found.details})
         tell(_WRITING)
         written = output.write(
@@ -91,12 +90,12 @@ def _align_pair(audio_path: Path, score_path: Path, settings: Settings, formats:
             sample_rate=sample_rate,
             score=score,
             formats=formats,
-            title=_printable(audio_path.stem),
+            title=files.printable(audio_path.stem),
             voice=cast(Voice, _SONIFY.value),
             soundfont=settings.soundfont,
             keep_rejected=_KEEP_REJECTED.value,
         )
-    _report(_printable(audio_path.stem), found, written)
+    _report(files.printable(audio_path.stem), found, written)
     if found.accepted:
         return 0
     why = next(finding.message for finding in found.findings if finding.rejects)
@@ -119,13 +118,14 @@ def _progress(stages: Sequence[str]) -> Iterator[Callable[[str], None]]:
 
 
 def _report(name: str, found: Alignment, written: Sequence[Path]) -> None:
+    from musicnet_tf import files
     from musicnet_tf.plots import time_label
 
     length = time_label(round(found.duration))
     print(f"{name}: {len(found.notes)} labels in {length} of audio, confidence {found.confidence:.2f}")
     for finding in found.findings:
         print(f"  {'REJECTED: ' if finding.rejects else ''}{finding.message}")
-    print(f"  wrote {_printable(', '.join(map(str, written)))}")
+    print(f"  wrote {files.printable(', '.join(map(str, written)))}")
 
 
 def _align_manifest(manifest: Path, settings: Settings, formats: Sequence[str]) -> int:
@@ -150,11 +150,6 @@ def _align_manifest(manifest: Path, settings: Settings, formats: Sequence[str]) 
     told = ", ".join(f"{number} {what}" for what, number in counts.items() if number or what == "accepted")
     print(f"{told}; outputs and report.html in {_OUTPUT_DIR.value}")
     return 1 if _STRICT.value and counts["accepted"] < len(report.rows) else 0
-
-
-def _printable(name: str) -> str:
-    """A file name that need not be UTF-8, as text that is."""
-    return os.fsencode(name).decode("utf-8", "replace")
 
 
 def _quoted(text: str) -> str:

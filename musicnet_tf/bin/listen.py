@@ -153,11 +153,11 @@ def _open(path: str, stop: threading.Event) -> _Source:
 
 
 def _listen(source: _Source, stop: threading.Event) -> None:
-    from musicnet_tf import decode, files, streaming, transcription, windowing
+    from musicnet_tf import decode, files, inference, streaming, transcription, windowing
 
     with contextlib.ExitStack() as stack:
         remote = stack.enter_context(server_flags.connect()) if server_flags.SERVER.value else None
-        manifest = remote.manifest if remote else streaming.read_manifest(_model())
+        manifest = remote.manifest if remote else inference.read_manifest(_model())
         decoding, clock = decode.decoding_of(manifest), windowing.recording_clock(manifest.geometry)
         output_dir = _OUTPUT_DIR.value or ""
         formats = transcription.chosen_formats(manifest.task, _FORMATS.value) if output_dir else []

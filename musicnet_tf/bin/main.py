@@ -28,7 +28,13 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells count
 BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 # What an extra of the package brings, by the module that is missed without it.
-EXTRAS = {"apache_beam": "beam", "tensorflow_io": "tfio", "tensorflow_serving": "serving", "grpc": "serving"}
+EXTRAS = {
+    "apache_beam": "beam",
+    "tensorflow_io": "tfio",
+    "tensorflow_serving": "serving",
+    "grpc": "serving",
+    "urllib3": "serving",
+}
 
 HELP = {"--help", "-help", "-h", "--helpshort", "--helpfull"}
 

@@ -25,6 +25,8 @@ import musicnet_tf.bin._server_flags as server_flags
 
 if TYPE_CHECKING:
     from musicnet_tf import transcription
+    from musicnet_tf.decode import Decoding
+    from musicnet_tf.manifest import Manifest
     from musicnet_tf.writers import Format
 
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", "out", "Folder for the outputs; made if need be.")
@@ -80,9 +82,13 @@ def _transcribe(recordings: list[Path], formats: list[Format]) -> Iterator[trans
             if server_flags.SERVER.value
             else inference.load(_MODEL.value or inference.DEFAULT_MODEL)
         )
-        decoding = decode.decoding_of(predictor.manifest, "notes", **thresholds)
+
+        def chosen(manifest: Manifest) -> Decoding:
+            return decode.decoding_of(manifest, "notes", **thresholds)
+
+        chosen(predictor.manifest)  # a fault of the flags or the model is told once, not for each recording
         yield from transcription.transcribe_batch(
-            recordings, predictor, _OUTPUT_DIR.value, formats, decoding, _BATCH_SIZE.value
+            recordings, predictor, _OUTPUT_DIR.value, formats, chosen, _BATCH_SIZE.value
         )
 
 
