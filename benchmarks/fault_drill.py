@@ -122,13 +122,13 @@ def swapped(ground: Ground) -> Outcome:
     """Versions follow one another, the first model's and the second's in turn, under clients and jobs."""
     versions, log, swaps = ground.folder / "versions", ground.folder / "swapped.log", ground.number(SWAPS)
     sources = (ground.exports[SECOND] / "1", ground.exports[SHORT] / "1")  # even versions, odd ones
-    heads = (ground.heads[SECOND], ground.heads[SHORT])
+    heads, either = (ground.heads[SECOND], ground.heads[SHORT]), _either(ground)
     versions.mkdir()
     _publish(sources[1], versions, 1)
     count, faults, number_of_jobs = Count(0, 0, 0, 0), (), 0
     ground = dataclasses.replace(ground, exports={**ground.exports, "versions": versions})
     with ground.server("versions") as server, asking(ground, server, "versions", heads) as ledger:
-        address, ended = server.address("versions"), threading.Event()
+        address, ended, before = server.address("versions"), threading.Event(), server.process.memory_info().rss
         swapping = threading.Thread(target=_swap, args=(sources, versions, swaps, address, ended))
         swapping.start()
         while not ended.is_set():
@@ -137,10 +137,12 @@ def swapped(ground: Ground) -> Outcome:
             with Folder(out, ".csv") as put, running(job(ground, address, out), log) as process:
                 faults += _of_job(process.wait(), log)
             number_of_jobs += 1
-            count += put.account(_either(ground), lambda content, wanted: content in wanted)
+            count += put.account(either, lambda content, wanted: content in wanted)
         swapping.join()
-    both = f"{swaps} swaps, {number_of_jobs} jobs"
-    return Outcome(both, count + ledger.count(), len(faults), faults=faults)
+        grown = _grown(before, server)
+    unlike = f"the models differ on {sum(len(notes) > 1 for notes in either.values())} of {len(either)} recordings"
+    done = f"{swaps} swaps, {number_of_jobs} jobs"
+    return Outcome(done, count + ledger.count(), len(faults), f"{grown}; {unlike}", faults)
 
 
 def _either(ground: Ground) -> dict[str, set[bytes]]:
@@ -338,7 +340,7 @@ def many(ground: Ground) -> Outcome:
 DRILLS: dict[str, Callable[[Ground], Outcome]] = {
     drill.__name__: drill for drill in (killed, swapped, malformed, disconnected, full_disk, many)
 }
-HEADER = ("drill", "done", "outputs", "lost", "twice", "wrong", "crashes", "server's memory", "minutes")
+HEADER = ("drill", "done", "outputs", "lost", "twice", "wrong", "crashes", "the server's memory, and more", "minutes")
 
 
 def main(argv: list[str]) -> int:

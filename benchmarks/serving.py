@@ -9,7 +9,8 @@ and server together, which other load disturbs less.
 
 - **Throughput**: `transcription.transcribe_file` on a long recording, as `musicnet transcribe` runs it.
 - **Latency**: of one window of two seconds at a time, all calls of all rounds together.
-- **Concurrency**: windows a second that 32 threads, or coroutines, get together, beside one.
+- **Concurrency**: windows a second that 32 threads, or coroutines, get together, beside one; and in process, by calls
+  of 32 windows beside one, which is what this machine gains by batches.
 - **Start-up**: a fresh Python process, from its start to the end of its first answer.
 """
 
@@ -107,6 +108,16 @@ def rate(calls: int, at_once: int) -> float:
         began = time.perf_counter()
         list(threads.map(lambda _: _predictor(window), range(calls)))
         return calls / (time.perf_counter() - began)
+
+
+def rate_of_batches(calls: int, size: int) -> float:
+    """Windows a second, of calls with so many windows each."""
+    windows = np.repeat(_window(), size, axis=0)
+    began = time.perf_counter()
+    number = max(1, calls // size)
+    for _ in range(number):
+        _predictor(windows)
+    return number * size / (time.perf_counter() - began)
 
 
 def coroutines(address: str, calls: int, at_once: int) -> tuple[list[float], float]:
@@ -214,20 +225,23 @@ def _percentiles(taken: np.ndarray) -> str:
     return f"median {middle:.1f} ms, p99 {p99:.1f} ms"
 
 
-def concurrency(server: ServerProcess, rounds: int, calls: int) -> list[Row]:
-    """Many who ask for one window each, beside one; threads, coroutines, and REST."""
+def concurrency(server: ServerProcess, exported: Path, rounds: int, calls: int) -> list[Row]:
+    """Many who ask for one window each, beside one; threads, coroutines, and REST; and batches in process."""
     address = server.address(SHORT)
-    with workers((open_there, address), (open_there, server.address(SHORT, "http"))) as (grpc, rest):
+    ways = [(open_there, address), (open_there, server.address(SHORT, "http")), (open_here, exported)]
+    with workers(*ways) as (grpc, rest, here):
         rates: dict[str, list[float]] = {}
         for _ in range(rounds):
             for number in (1, CROWD):
+                batches = here.submit(rate_of_batches, calls, number).result()
+                rates.setdefault(f"batches in process, {number}", []).append(batches)
                 rates.setdefault(f"threads, {number}", []).append(grpc.submit(rate, calls, number).result())
                 by_aio = grpc.submit(coroutines, address, calls, number).result()[1]
                 rates.setdefault(f"coroutines, {number}", []).append(by_aio)
                 rates.setdefault(f"REST, {number}", []).append(rest.submit(rate, calls, number).result())
     middle = {name: float(np.median(found)) for name, found in rates.items()}
     rows = []
-    for name in ("threads", "coroutines", "REST"):
+    for name in ("threads", "coroutines", "REST", "batches in process"):
         one, many = middle[f"{name}, 1"], middle[f"{name}, {CROWD}"]
         wanted = (f"≥ {LEAST_CROWD:g}", many >= LEAST_CROWD * one) if name == "threads" else ()
         measured = f"{one:.1f} and {many:.1f} windows a second"
@@ -274,7 +288,7 @@ def main(argv: list[str]) -> None:
             with ServerProcess(exports, folder, kind) as server:
                 rows = start_up(server, values.rounds)
                 rows += latency(server, exports[SHORT], values.rounds, values.calls)
-                rows += concurrency(server, values.rounds, values.calls)
+                rows += concurrency(server, exports[SHORT], values.rounds, values.calls)
                 rows += throughput(server, exports[MODEL], folder, values.seconds, values.rounds)
             print(f"\n{kind}:\n\n{work.table(HEADER, rows)}", flush=True)
 
