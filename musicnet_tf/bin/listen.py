@@ -228,7 +228,7 @@ def _line(row: dict[str, Any]) -> str:
     if _FORMAT.value == "jsonl":
         return json.dumps(row)
     heard, event = row.pop("heard"), row.pop("event")
-    return f"{heard:9.2f} s  {event:<8}" + "".join(f"  {name} {value:>8}" for name, value in row.items())
+    return f"{heard:9.2f} s  {event:<8}" + "".join(f"  {name} {value!s:>8}" for name, value in row.items())
 
 
 def _summary(listener: streaming.Listener, sound: streaming.Sound, source: _Source, noun: str) -> str:

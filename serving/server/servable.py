@@ -17,7 +17,7 @@ from tensorflow_serving.apis import get_model_metadata_pb2
 
 from musicnet_tf import inference
 from musicnet_tf.errors import ModelError
-from serving.server.errors import RequestError
+from serving.server.errors import RequestError, invalid
 
 Arrays = dict[str, np.ndarray]
 
@@ -110,6 +110,8 @@ class Servable:
             return {name: tensor.numpy() for name, tensor in outputs.items()}
         except tf.errors.OpError as error:
             raise RequestError(_CODES.get(error.error_code, StatusCode.INTERNAL), first_line(error)) from error
+        except UnicodeDecodeError as error:  # the complaint quotes bytes of the request, and Python cannot read it
+            raise invalid("the model refuses the bytes that it was given") from error
 
 
 def first_line(error: Exception) -> str:
