@@ -155,7 +155,8 @@ def _configuration(models: dict[str, Path]) -> str:
 
 @contextlib.contextmanager
 def process() -> Iterator[ProcessPoolExecutor]:
-    """A fresh Python process that does one call after the other."""
+    """A fresh Python process that does one call after the other, and in which TensorFlow says errors alone."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with ProcessPoolExecutor(1, get_context("spawn")) as executor:
         yield executor
 

@@ -21,7 +21,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
-import os
 import shutil
 import sys
 import tempfile
@@ -127,10 +126,13 @@ def swapped(ground: Ground) -> Outcome:
     _publish(sources[1], versions, 1)
     count, faults, number_of_jobs = Count(0, 0, 0, 0), (), 0
     ground = dataclasses.replace(ground, exports={**ground.exports, "versions": versions})
-    with ground.server("versions") as server, asking(ground, server, "versions", heads) as ledger:
+    with (
+        ground.server("versions") as server,
+        asking(ground, server, "versions", heads) as ledger,
+        ThreadPoolExecutor(1) as thread,
+    ):
         address, ended, before = server.address("versions"), threading.Event(), server.process.memory_info().rss
-        swapping = threading.Thread(target=_swap, args=(sources, versions, swaps, address, ended))
-        swapping.start()
+        swapping = thread.submit(_swap, sources, versions, swaps, address, ended)
         while not ended.is_set():
             out = ground.folder / f"swapped-{number_of_jobs}"
             out.mkdir()
@@ -138,7 +140,7 @@ def swapped(ground: Ground) -> Outcome:
                 faults += _of_job(process.wait(), log)
             number_of_jobs += 1
             count += put.account(either, lambda content, wanted: content in wanted)
-        swapping.join()
+        swapping.result()
         grown = _grown(before, server)
     unlike = f"the models differ on {sum(len(notes) > 1 for notes in either.values())} of {len(either)} recordings"
     done = f"{swaps} swaps, {number_of_jobs} jobs"
@@ -350,7 +352,6 @@ def main(argv: list[str]) -> int:
     values = flags.FLAGS
     if unknown := set(values.drills) - set(DRILLS):
         raise app.UsageError(f"no drill is called {sorted(unknown)[0]!r}; choose from {', '.join(DRILLS)}")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     rows, clean = [], True
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         recordings = max(12, round(3 * KILLS * values.scale))
