@@ -14,6 +14,7 @@ a model's folder are taken up while it runs. On SIGTERM or Ctrl-C it lets runnin
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import signal
 import tempfile
@@ -73,6 +74,7 @@ def main(argv: list[str]) -> int:
     from serving.server import Server
 
     _limit_threads()
+    gc.freeze()  # what was imported stays; going through it for each version that is let go of takes long
     with contextlib.ExitStack() as stack:
         server = Server(_settings(stack))
         stack.callback(server.stop, _GRACE.value)
