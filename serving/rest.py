@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import http.client
 import json
 import ssl
 import time
@@ -92,7 +93,8 @@ class RestTransport:
         except urllib3.exceptions.TimeoutError as error:
             raise Refusal("DEADLINE_EXCEEDED", str(error)) from error
         except urllib3.exceptions.HTTPError as error:
-            raise Refusal("UNAVAILABLE", str(error)) from error
+            foreign = error.args and type(error.args[-1]) is http.client.BadStatusLine  # it quotes what came
+            raise Refusal("UNAVAILABLE", "no HTTP is spoken there" if foreign else str(error)) from error
         return _parsed(response.status, content)
 
     def _read(self, response: Any, deadline: float) -> bytes:

@@ -42,8 +42,9 @@ class HttpServer:
         try:
             listening = socket.create_server((host, port), family=family, backlog=128)
         except OSError as error:
+            reason = (error.strerror or str(error)).partition(" (while")[0]
             raise ServingError(
-                f"{host}:{port}: cannot listen there ({error.strerror}); choose another by --rest_api_port"
+                f"{host}:{port}: cannot listen there ({reason}); choose another by --rest_api_port"
             ) from error
         with listening:
             self._server = _Server(host, port, app, max_connections, seconds, listening.fileno())
