@@ -162,7 +162,8 @@ def test_when_stopped_running_requests_end_and_new_ones_are_refused(slow_server)
         while server._requests.gate.is_open:
             pass
         with stubs_of(server) as late:
-            assert refused(late.predict, x=X, y=X)[0] is StatusCode.UNAVAILABLE
+            assert refused(late.predict, x=X, y=X) == (StatusCode.UNAVAILABLE, "the server is being stopped")
+            assert late.check() == health_pb2.HealthCheckResponse.NOT_SERVING
         assert not stopping.done()
         let_go.set()
         assert running.result(SECONDS)["sum"].tolist() == [[2, 4]]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,6 +25,7 @@ from serving.server.scheduler import Scheduler
 from serving.server.settings import ModelConfig, Settings
 
 GRACE_SECONDS = 30.0
+LAST_WORDS_SECONDS = 1.0
 _LOG = logging.getLogger(__name__)
 
 
@@ -87,18 +87,18 @@ class Server:
         self._tell_health()
 
     def stop(self, grace: float = GRACE_SECONDS) -> None:
-        """Refuses new requests, lets those that run end for up to `grace` seconds, and closes everything."""
-        until = time.monotonic() + grace
+        """Refuses new requests, lets those that run end for up to `grace` seconds, and closes everything.
+
+        The ports stay open meanwhile, so that who comes is told, and whoever asks for its health too.
+        """
         self._stopping.set()
         self._health.enter_graceful_shutdown()
         self._requests.gate.close()
-        stopped = self._grpc.stop(grace) if self._grpc else None
         self._requests.gate.wait_until_empty(grace)
         if self._rest:
             self._rest.stop()
-        if self._grpc and stopped:
-            stopped.wait(min(1.0, max(0.0, until - time.monotonic())))  # last answers are still on their way
-            self._grpc.stop(None).wait()  # whoever watches health would never go
+        if self._grpc:  # last answers are still on their way; whoever watches health would never go
+            self._grpc.stop(min(grace, LAST_WORDS_SECONDS)).wait()
         for thread in self._threads:
             thread.join()
         self._scheduler.close()
