@@ -1,168 +1,33 @@
 """What strangers may send to a server: it answers rightly or refuses in a sentence, and the next request is served.
 
-Each attack runs a few examples here and many more among the slow tests; all are drawn from fixed seeds.
+Each attack runs a few examples here and many more among the slow tests; all are drawn from fixed seeds. Here are the
+bytes of WAV files, and protos; `test_fuzz_rest.py` has JSON and HTTP.
 """
 
 from __future__ import annotations
 
-import base64
-import contextlib
 import io
-import json
-import re
-import socket
 import struct
-import sys
 import threading
 import wave
 
-import grpc
 import numpy as np
 import pytest
 
 pytest.importorskip("tensorflow_serving", reason="needs the extra 'serving'")
 
-from hypothesis import HealthCheck, given, settings
+from conftest import ROOT
+from fuzz_target import METADATA, PREDICT, REFUSALS, STATUS, Target, attack, message, outputs
+from hypothesis import given
 from hypothesis import strategies as st
 from tensorflow.core.framework import tensor_pb2
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, predict_pb2
 
 from musicnet_tf import inference, windowing
-from serving.server import Batching, ModelConfig, Server, Settings
+from serving.server import Batching, Settings, rest_json
 
-pytest_plugins = ["tiny_models", "toy_servables"]
-SECONDS = 60  # a deadline that no healthy machine meets
-RATE, HOP = 16000, 320
-PREDICT = "/tensorflow.serving.PredictionService/Predict"
-METADATA = "/tensorflow.serving.PredictionService/GetModelMetadata"
-STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
-REFUSALS = {"INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "RESOURCE_EXHAUSTED"}
-INNER = re.compile(
-    r"(?i)traceback|line \d+, in|\.py\b|/|site-packages|_tf|serving\.|werkzeug|sys\.|0x[0-9a-f]{6}|node_"
-)
-"""What no answer tells of the server's insides; requests here hold nothing of the kind themselves."""
-
-
-def attack(examples: int):
-    """Settings of an attack that is the same in every run."""
-    return settings(max_examples=examples, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
-
-
-class _Files:
-    """Notes what files other threads than this one open, as the server's do."""
-
-    def __init__(self) -> None:
-        self.opened: list[str] = []
-        self._watching = False
-        sys.addaudithook(self._heard)  # which stays as long as the process
-
-    def _heard(self, event: str, args: tuple) -> None:
-        elsewhere = self._watching and threading.current_thread() is not threading.main_thread()
-        if elsewhere and event in ("open", "os.listdir", "os.scandir") and args[0] != grpc._common.__file__:  # it logs
-            self.opened.append(f"{event} {args[0]}")
-
-    @contextlib.contextmanager
-    def watched(self):
-        self.opened.clear()
-        self._watching = True
-        try:
-            yield self.opened
-        finally:
-            self._watching = False
-
-
-@pytest.fixture(scope="module")
-def files() -> _Files:
-    return _Files()
-
-
-class Target:
-    """A server under attack, and the request that it must still answer after each."""
-
-    def __init__(self, server: Server, channel: grpc.Channel) -> None:
-        self.server = server
-        self._calls = {method: channel.unary_unary(method) for method in (PREDICT, METADATA, STATUS)}
-        self._good = message("picky", x=np.float32([3.0]))
-
-    def call(self, method: str, request: bytes) -> tuple[str, bytes | str]:
-        """Code of gRPC, and the answer's bytes or what the refusal tells."""
-        try:
-            return "OK", self._calls[method](request, timeout=SECONDS)
-        except grpc.RpcError as error:
-            return error.code().name, error.details()
-
-    def still_answers(self) -> None:
-        code, answer = self.call(PREDICT, self._good.SerializeToString())
-        assert (code, outputs(answer)["half"].tolist()) == ("OK", [1.5])
-
-    def refuses_or_answers(self, method: str, request: bytes) -> tuple[str, bytes | str]:
-        code, answer = self.call(method, request)
-        if code != "OK":
-            damaged = (code, answer) == ("INTERNAL", "Exception deserializing request!")  # gRPC's own
-            assert code in REFUSALS or damaged, (code, answer)
-            assert_tells_nothing(answer)
-        self.still_answers()
-        return code, answer
-
-    def http(self, request: bytes) -> tuple[int, bytes]:
-        """Status and body of one exchange, as bytes; status 0 where the connection ends without an answer."""
-        with socket.create_connection(("127.0.0.1", self.server.rest_port), SECONDS) as connection:
-            with contextlib.suppress(ConnectionError):
-                connection.sendall(request)
-                connection.shutdown(socket.SHUT_WR)
-            answer = b""
-            with contextlib.suppress(ConnectionError):
-                while piece := connection.recv(2**16):
-                    answer += piece
-        head, _, body = answer.partition(b"\r\n\r\n") if answer.startswith(b"HTTP/") else (b"", b"", answer)
-        assert not INNER.search(re.sub(r"HTTP/1.1|\w+/(json|html|plain)", "", head.decode("latin1"))), head
-        return int(head.split()[1]) if head else 0, body
-
-    def post(self, body: bytes, path: str = "/v1/models/toy:predict", *headers: str) -> tuple[int, bytes]:
-        lines = [f"POST {path} HTTP/1.1", "Host: x", *(headers or [f"Content-Length: {len(body)}"])]
-        return self.http("\r\n".join(lines).encode("latin1") + b"\r\n\r\n" + body)
-
-    def refuses_or_answers_json(self, body: bytes, *headers: str) -> None:
-        status, answer = self.post(body, "/v1/models/toy:predict", *headers)
-        assert status in (200, 400, 404, 408, 413), (status, answer)
-        told = json.loads(answer)
-        if status != 200:
-            assert set(told) == {"error"}
-            assert_tells_nothing(told["error"])
-        self.still_answers()
-
-
-def assert_tells_nothing(text: str) -> None:
-    assert 0 < len(text) <= 500
-    text = re.sub(r"(?s)(Unexpected field|but found) .*", "", text)  # quotes of the request
-    assert not INNER.search(text), text
-
-
-def outputs(answer: bytes) -> dict[str, np.ndarray]:
-    import tensorflow as tf
-
-    response = predict_pb2.PredictResponse.FromString(answer)
-    return {name: tf.make_ndarray(tensor) for name, tensor in response.outputs.items()}
-
-
-def message(signature: str = "", model: str = "toy", **inputs) -> predict_pb2.PredictRequest:
-    import tensorflow as tf
-
-    request = predict_pb2.PredictRequest(model_spec={"name": model, "signature_name": signature})
-    for name, value in inputs.items():
-        request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
-    return request
-
-
-@pytest.fixture(scope="module")
-def target(tiny_export, toy):
-    models = ModelConfig("tiny", tiny_export.parent), ModelConfig("toy", toy.parent, labels={"stable": 1})
-    limits = {"max_message_bytes": 2**20, "max_json_bytes": 2**18}
-    config = Settings(models, port=0, rest_api_port=0, batching=Batching(max_batch_size=64), poll_seconds=0.0, **limits)
-    with Server(config) as server, grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
-        found = Target(server, channel)
-        found.still_answers()
-        yield found
+pytest_plugins = ["tiny_models", "toy_servables", "fuzz_fixtures"]
+RATE = 16000
 
 
 # ---- bytes of WAV files
@@ -408,215 +273,7 @@ def test_a_tensor_of_a_million_dimensions_is_refused_at_once(target):
     assert (code, told) == ("INVALID_ARGUMENT", "input 'x' has more than 254 dimensions")
 
 
-# ---- JSON and HTTP
-
-B64 = base64.b64encode(pcm(9)).decode()
-BODIES = [
-    b'{"signature_name": "picky", "inputs": [1, 2.5]}',
-    b'{"signature_name": "picky", "instances": [{"x": 1}, {"x": 2}]}',
-    b'{"inputs": {"x": [[1, 2]], "y": [[3, 4]]}}',
-    b'{"signature_name": "echo", "instances": [{"b64": "UklGRg=="}, "text"]}',
-    b'{"signature_name": "ones", "inputs": {"n": [3]}}',
-]
-FRAGMENTS = [
-    b'"',
-    b"[",
-    b"]",
-    b"{",
-    b"}",
-    b",",
-    b":",
-    b"null",
-    b"true",
-    b"NaN",
-    b"-Infinity",
-    b"1e999",
-    b"-0",
-    b"1e-999",
-]
-FRAGMENTS += [
-    b"9" * 400,
-    b"9" * 5000,
-    b"0.1e400",
-    b"[" * 2000,
-    b'{"inputs":' * 400,
-    b"\xff",
-    b"\xed\xa0\x80",
-    b'"\\ud800"',
-]
-FRAGMENTS += [
-    b"\\u0000",
-    b'"b64"',
-    b'"signature_name"',
-    b'"inputs"',
-    b"\xef\xbb\xbf",
-    b"\0",
-    b"[],",
-    b'{"b64": "=="}',
-    b" ",
-]
-
-
-@st.composite
-def bodies(draw) -> bytes:
-    """Bodies that were once requests."""
-    body = draw(st.sampled_from(BODIES))
-    for _ in range(draw(st.integers(0, 3))):
-        begin = draw(st.integers(0, len(body)))
-        end = begin + draw(st.sampled_from([0, 0, 1, 1, 5]))
-        body = body[:begin] + draw(st.sampled_from(FRAGMENTS)) * draw(st.sampled_from([1, 1, 2, 20])) + body[end:]
-    return draw(st.sampled_from([body, body, body, body.decode("latin1").encode("utf-16"), body + body]))
-
-
-@attack(80)
-@given(bodies())
-def test_json_is_answered_or_refused(target, files, body):
-    with files.watched() as opened:
-        target.refuses_or_answers_json(body)
-    assert not opened
-
-
-@pytest.mark.slow
-@attack(4000)
-@given(bodies())
-def test_many_bodies_of_json_are_answered_or_refused(target, body):
-    target.refuses_or_answers_json(body)
-
-
-@pytest.mark.parametrize(
-    ("body", "status", "reason"),
-    [
-        (
-            b'{"inputs": [1], "inputs": [-1, 4], "signature_name": "ones", "signature_name": "picky"}',
-            400,
-            "no negative",
-        ),
-        (b'{"signature_name": "picky", "inputs": [1e999]}', 200, "Infinity"),
-        (b'{"signature_name": "picky", "inputs": [NaN]}', 400, "no negative"),
-        (b'{"signature_name": "picky", "inputs": [' + b"9" * 30 + b"]}", 200, "e+29"),
-        (b'{"signature_name": "picky", "inputs": ' + b"9" * 5000 + b"}", 400, "a number has thousands of digits"),
-        (b'{"signature_name": "echo", "inputs": [' + b'"",' * 80_000 + b'""]}', 400, "Task size 80001"),
-        (b'{"inputs": {' + b",".join(b'"%d":0' % n for n in range(20_000)) + b"}}", 400, "{0,1,10,100,1000,10000,"),
-        (b'{"signature_name": "' + b"s" * 100_000 + b'", "inputs": 0}', 400, "sss…"),
-    ],
-    ids=["twice", "infinity", "NaN", "whole", "digits", "lists", "keys", "signature"],
-)
-def test_json_at_its_edges(target, body, status, reason):
-    found, answer = target.post(body)
-    assert found == status, answer
-    assert reason in answer.decode()
-    target.still_answers()
-
-
-def test_json_of_too_many_parts_is_not_read(target):
-    """Empty lists take thirty times as much in memory; so this is counted before it is parsed."""
-    from serving.server import rest_json
-    from serving.server.errors import RequestError
-
-    with pytest.raises(RequestError, match="more than 524288 lists, objects and texts"):
-        rest_json.PredictBody.parse(b'{"inputs": [' + b"[]," * 2**19 + b"[]]}")
-
-
-GOOD = BODIES[0]
-
-
-@pytest.mark.parametrize(
-    ("headers", "body", "statuses"),
-    [
-        (["Content-Length: 5"], GOOD, {400}),
-        (["Content-Length: 500"], GOOD, {400}),
-        (["Content-Length: 99999999999999999999"], GOOD, {413}),
-        (["Content-Length: -1"], GOOD, {400}),
-        (["Content-Length: 0x10"], GOOD, {400}),
-        (["Content-Length: 47", "Content-Length: 5"], GOOD, {400}),
-        (["X: y"], GOOD, {400}),
-        (["Transfer-Encoding: chunked"], b"ffffffffffffffff\r\n" + GOOD, {400, 413}),
-        (["Transfer-Encoding: chunked"], b"-5\r\n" + GOOD, {400}),
-        (["Transfer-Encoding: chunked"], b"zz\r\n" + GOOD, {400}),
-        (["Transfer-Encoding: chunked"], b"0" * 5000 + b"\r\n" + GOOD, {400}),
-        (["Transfer-Encoding: chunked"], b"2f\r\n" + GOOD, {400}),
-        (["Transfer-Encoding: chunked"], (b"8000\r\n" + b" " * 2**15 + b"\r\n") * 9 + b"0\r\n\r\n", {413}),
-        (["Transfer-Encoding: chunked", "Content-Length: 5"], b"2f\r\n" + GOOD + b"\r\n0\r\n\r\n", {200}),
-        (["Content-Encoding: gzip", "Content-Length: 47"], GOOD, {400}),
-        (["Content-Encoding: br", "Content-Length: 47"], GOOD, {200}),
-    ],
-    ids=lambda value: str(value)[:50] if isinstance(value, list) else "",
-)
-def test_lengths_that_lie(target, headers, body, statuses):
-    assert len(GOOD) == 47
-    status, answer = target.post(body, "/v1/models/toy:predict", *headers)
-    assert status in statuses, (status, answer)
-    assert set(json.loads(answer)) == {"outputs" if status == 200 else "error"}
-    target.still_answers()
-
-
-@pytest.mark.parametrize(
-    "request_line",
-    [
-        b"GET /v1/models/toy HTTP/9.9",
-        b"GET http://[/ HTTP/1.1",
-        b"\0\xff\x16\x03\x01",
-        b"GET " + b"x" * 70_000,
-        b"",
-        b"A B C D",
-    ],
-    ids=["version", "address", "binary", "long", "empty", "words"],
-)
-def test_what_is_no_http_ends_the_connection(target, request_line):
-    status, answer = target.http(request_line + b"\r\n\r\n")
-    assert status in (0, 400, 414, 505)
-    assert not answer or set(json.loads(answer)) == {"error"}
-    target.still_answers()
-
-
-def test_a_slow_client_does_not_keep_its_place(toy):
-    config = Settings(
-        (ModelConfig("toy", toy.parent),), port=0, rest_api_port=0, rest_api_num_threads=1, rest_api_timeout_ms=300
-    )
-    with Server(config) as server, socket.create_connection(("127.0.0.1", server.rest_port), SECONDS) as slow:
-        slow.sendall(b"POST /v1/models/toy:predict HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n")
-        slow.settimeout(0.05)
-        answer = b""
-        while b"\r\n\r\n" not in answer:
-            with contextlib.suppress(TimeoutError):
-                slow.send(b" ")  # a byte now and then, for ever
-                answer += slow.recv(2**16)
-        assert answer.startswith(b"HTTP/1.1 400 ")
-
-
 # ---- names
-
-NAMES = [
-    "../../etc/passwd",
-    "..",
-    "%2e%2e",
-    "%2e%2e%2fetc%2fpasswd",
-    "a%00b",
-    "%ff",
-    "~",
-    "toy%0d%0aX-Y:z",
-    "file:%2f%2f%2fetc",
-]
-
-
-def paths() -> list[str]:
-    named = [f"/v1/models/{name}" for name in NAMES]
-    numbered = [f"/v1/models/toy/versions/{name}" for name in (*NAMES, "-1", "0", "1e3", "9" * 19, "9" * 400)]
-    labelled = [f"/v1/models/toy/labels/{name}" for name in NAMES]
-    return [*named, *numbered, *labelled, *NAMES, "//etc/passwd", "/v1/models/", "/monitoring/../../etc/passwd", "*"]
-
-
-@pytest.mark.parametrize("verb", ["GET", "POST", "PUT", "HEAD"])
-def test_no_name_in_an_address_reaches_the_file_system(target, files, verb):
-    with files.watched() as opened:
-        for path in paths():
-            for suffix in ("", "/metadata", ":predict"):
-                line = f"{verb} {path}{suffix} HTTP/1.1\r\nContent-Length: {len(GOOD) if verb == 'POST' else 0}\r\n\r\n"
-                status, answer = target.http(line.encode() + (GOOD if verb == "POST" else b""))
-                assert status in (400, 404), (path, answer)
-                assert b"root:" not in answer
-    assert not opened
-    target.still_answers()
 
 
 def test_no_name_in_a_message_reaches_the_file_system(target, files):
@@ -645,3 +302,18 @@ def test_the_watch_over_files_sees_what_threads_open(files, tmp_path):
         thread.start()
         thread.join()
     assert opened == [f"open {tmp_path / 'any'}"]
+
+
+def test_limits_are_told_to_operators():
+    told = " ".join((ROOT / "serving/README.md").read_text().split())
+    limits, sizes = Settings(()), Batching()
+    assert (
+        f"{inference.MAX_WAV_SECONDS} seconds, {inference.MAX_WAV_CHANNELS} channels |" in told
+        and f"{inference.MAX_WAV_BATCH_SECONDS} seconds, each counted as the longest; {inference.MAX_BATCH} of" in told
+    )
+    assert f"windows in a request | {sizes.max_batch_size} |" in told
+    assert f"a gRPC message | {limits.max_message_bytes >> 20} MiB |" in told
+    assert f"gRPC requests at once | {limits.grpc_max_threads}, and as many that wait |" in told
+    assert f"{limits.max_json_bytes >> 20} MiB, with up to {rest_json._MAX_PARTS} lists, objects and texts" in told
+    assert f"REST connections at once | {limits.rest_api_num_threads} |" in told
+    assert f"{limits.rest_api_timeout_ms // 1000} seconds each |" in told
