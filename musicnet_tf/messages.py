@@ -54,24 +54,36 @@ _DT_FLOAT, _DT_INT32, _DT_STRING = 1, 3, 7
 _NUMBERS = {_DT_FLOAT: (np.dtype("<f4"), "float_val"), _DT_INT32: (np.dtype("<i4"), "int_val")}
 
 
-def _classes() -> dict[str, Any]:
-    file = descriptor_pb2.FileDescriptorProto(name="predict", package=_PACKAGE, syntax="proto3")
-    for message, fields in _MESSAGES.items():
+def message_classes(package: str, table: Mapping[str, list[tuple[str, int, str]]], *known: Any) -> dict[str, Any]:
+    """Classes of messages in a pool of their own.
+
+    Args:
+        package: of the messages.
+        table: message → fields as (name, number, type): a scalar, a message of the table, or one of a known file by
+            its full name; `[]` stands for repeated.
+        known: descriptors of other files whose messages the table names.
+    """
+    file = descriptor_pb2.FileDescriptorProto(name=package, package=package, syntax="proto3")
+    file.dependency.extend(other.name for other in known)
+    for message, fields in table.items():
         descriptor = file.message_type.add(name=message)
         for name, number, kind in fields:
             scalar, repeated = kind.removesuffix("[]"), kind.endswith("[]")
             field = descriptor.field.add(name=name, number=number, label=3 if repeated else 1)
-            if scalar in _MESSAGES:
-                field.type_name = f".{_PACKAGE}.{scalar}"
+            if scalar in table:
+                field.type_name = f".{package}.{scalar}"
+            elif "." in scalar:
+                field.type_name = f".{scalar}"
             else:
                 field.type = descriptor_pb2.FieldDescriptorProto.Type.Value(f"TYPE_{scalar.upper()}")
     pool = descriptor_pool.DescriptorPool()
+    for other in known:
+        pool.AddSerializedFile(other.serialized_pb)
     pool.Add(file)
-    find = pool.FindMessageTypeByName
-    return {name: message_factory.GetMessageClass(find(f"{_PACKAGE}.{name}")) for name in _MESSAGES}
+    return {name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{package}.{name}")) for name in table}
 
 
-_CLASS = _classes()
+_CLASS = message_classes(_PACKAGE, _MESSAGES)
 PredictRequest, PredictResponse = _CLASS["PredictRequest"], _CLASS["PredictResponse"]
 StatusRequest, StatusResponse = _CLASS["StatusRequest"], _CLASS["StatusResponse"]
 PredictionLog = _CLASS["PredictionLog"]

@@ -10,15 +10,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format, wrappers_pb2
+from google.protobuf import text_format, wrappers_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
 from musicnet_tf.errors import ConfigError
+from musicnet_tf.messages import message_classes
 from serving.server.settings import Batching, ModelConfig, Settings, Tls, VersionPolicy
 
 _PACKAGE = "musicnet_tf.serving.server"
 _WRAPPED = "google.protobuf.Int64Value"
-# Message → fields as (name, number, type).
+# As of `message_classes`.
 _MESSAGES: dict[str, list[tuple[str, int, str]]] = {
     "BatchingParameters": [
         ("max_batch_size", 1, _WRAPPED),
@@ -30,7 +31,7 @@ _MESSAGES: dict[str, list[tuple[str, int, str]]] = {
         ("pad_variable_length_inputs", 7, "bool"),
     ],
     "PrometheusConfig": [("enable", 1, "bool"), ("path", 2, "string")],
-    "MonitoringConfig": [("prometheus_config", 1, f"{_PACKAGE}.PrometheusConfig")],
+    "MonitoringConfig": [("prometheus_config", 1, "PrometheusConfig")],
     "SSLConfig": [
         ("server_key", 1, "string"),
         ("server_cert", 2, "string"),
@@ -40,25 +41,7 @@ _MESSAGES: dict[str, list[tuple[str, int, str]]] = {
 }
 
 
-def _messages() -> dict[str, Any]:
-    file = descriptor_pb2.FileDescriptorProto(name="config_files", package=_PACKAGE, syntax="proto3")
-    file.dependency.append(wrappers_pb2.DESCRIPTOR.name)
-    for message, fields in _MESSAGES.items():
-        descriptor = file.message_type.add(name=message)
-        for name, number, kind in fields:
-            field = descriptor.field.add(name=name, number=number, label=3 if kind.endswith("[]") else 1)
-            if "." in kind:
-                field.type_name = f".{kind}"
-            else:
-                field.type = descriptor_pb2.FieldDescriptorProto.Type.Value(f"TYPE_{kind.removesuffix('[]').upper()}")
-    pool = descriptor_pool.DescriptorPool()
-    pool.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
-    pool.Add(file)
-    find = pool.FindMessageTypeByName
-    return {name: message_factory.GetMessageClass(find(f"{_PACKAGE}.{name}")) for name in _MESSAGES}
-
-
-_CLASS = _messages()
+_CLASS = message_classes(_PACKAGE, _MESSAGES, wrappers_pb2.DESCRIPTOR)
 
 
 def read_models(path: str | Path) -> tuple[ModelConfig, ...]:
