@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -225,3 +226,27 @@ def test_no_name_in_an_address_reaches_the_file_system(target, files, verb):
                 assert b"root:" not in answer
     assert not opened
     target.still_answers()
+
+
+def test_json_is_unfolded_for_one_request_at_a_time(target, monkeypatch):
+    """Or 32 connections at once would take 32 times the memory that one may."""
+    unfolded, most = [], 0
+    parse, take = rest_json.PredictBody.parse, rest_json.PredictBody.take
+
+    def counted(body):
+        nonlocal most
+        unfolded.append(1)
+        most = max(most, len(unfolded))
+        return parse(body)
+
+    def released(self, *args):
+        arrays = take(self, *args)
+        assert self.values is None
+        unfolded.pop()
+        return arrays
+
+    monkeypatch.setattr(rest_json.PredictBody, "parse", counted)
+    monkeypatch.setattr(rest_json.PredictBody, "take", released)
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(target.post, [GOOD] * 40)) == {(200, b'{"outputs": [0.5, 1.25]}')}
+    assert (most, unfolded) == (1, [])

@@ -287,7 +287,7 @@ def test_arrays_go_through_json_unchanged(dtype, data):
         told = json.loads(rest_json.dumps({"x": array}, in_rows))
         (values,) = told.values()
         body = rest_json.PredictBody.parse(json.dumps({key: values}).encode())
-        read = body.arrays(signature, max_rows=4)["x"]
+        read = body.take(signature, max_rows=4)["x"]
         assert read.dtype == array.dtype
         np.testing.assert_array_equal(read, array)
 
@@ -304,7 +304,7 @@ PAIR = Signature("pair", {"x": TensorSpec(tf.float32, (None,)), "y": TensorSpec(
 def test_no_json_brings_anything_but_arrays_that_fit_or_a_refusal(values, key):
     body = json.dumps({key: values}).encode()
     try:
-        arrays = rest_json.PredictBody.parse(body).arrays(PAIR, max_rows=4)
+        arrays = rest_json.PredictBody.parse(body).take(PAIR, max_rows=4)
     except RequestError as error:
         assert error.message
     else:

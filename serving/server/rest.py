@@ -5,10 +5,12 @@ Source of the paths and their answers: https://www.tensorflow.org/tfx/serving/ap
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import inspect
 import json
 import re
+import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable
@@ -25,6 +27,7 @@ from serving.server.errors import RequestError, invalid
 from serving.server.metrics import Metrics
 from serving.server.models import State
 from serving.server.predict import Requests, Target
+from serving.server.servable import Arrays, Signature
 from serving.server.settings import Settings
 
 _WORTH_PACKING = 1024
@@ -71,6 +74,7 @@ class RestApi:
         self._requests = requests
         self._metrics = metrics
         self._settings = settings
+        self._reading = threading.Lock()  # JSON takes ten times its size when it is read: of one request at a time
         self._routes: list[tuple[str, re.Pattern[str], str, Callable[[Request, Target], bytes]]] = [
             ("POST", _PREDICT, "Predict", self._predict),
             ("GET", _METADATA, "GetModelMetadata", self._metadata),
@@ -107,13 +111,16 @@ class RestApi:
 
     def _predict(self, request: Request, target: Target) -> bytes:
         deadline = time.monotonic() + self._settings.rest_api_timeout_ms / 1000
-        body = rest_json.PredictBody.parse(self._body(request))
-        answer = self._requests.predict(
-            target,
-            body.signature_name,
-            lambda signature: body.arrays(signature, self._requests.max_rows),
-            deadline,
-        )
+        packed = self._body(request)
+        with contextlib.ExitStack() as reading:
+            reading.enter_context(self._reading)
+            body = rest_json.PredictBody.parse(packed)
+
+            def arrays(signature: Signature) -> Arrays:
+                with reading:
+                    return body.take(signature, self._requests.max_rows)
+
+            answer = self._requests.predict(target, body.signature_name, arrays, deadline)
         return rest_json.dumps(answer.outputs, body.in_rows)
 
     def _body(self, request: Request) -> bytes:

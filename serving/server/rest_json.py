@@ -29,14 +29,14 @@ _BYTES_SUFFIX = "_bytes"
 """Outputs of such a name are bytes, others text."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class PredictBody:
     """The body of a request, read but not yet compared with a signature.
 
     Attributes:
         signature_name: empty for the default one.
         in_rows: whether it is in row format; its answer is then, too.
-        values: what it holds of inputs.
+        values: what it holds of inputs, until they are taken.
     """
 
     signature_name: str
@@ -71,9 +71,10 @@ class PredictBody:
             raise invalid("Expecting 'instances' to be a list of at least one value")
         return cls(name, in_rows, values)
 
-    def arrays(self, signature: Signature, max_rows: int) -> Arrays:
-        """Inputs for a signature. Raises RequestError where they are not what it wants, or too many."""
+    def take(self, signature: Signature, max_rows: int) -> Arrays:
+        """Inputs for a signature, once. Raises RequestError where they are not what it wants, or too many."""
         columns = self._from_rows(signature) if self.in_rows else self._columns(signature)
+        self.values = None
         tensors.check_names(signature, set(columns))
         arrays = {name: _array(name, spec, columns[name]) for name, spec in signature.inputs.items()}
         for name, spec in signature.inputs.items():
