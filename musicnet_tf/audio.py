@@ -233,7 +233,7 @@ def _open_path(path: Path) -> BinaryIO:
 @contextlib.contextmanager
 def _soundfile_decoder(file: BinaryIO) -> Iterator[_Stream]:
     damage = _ogg_damage(file)
-    with soundfile.SoundFile(file) as sound:
+    with soundfile.SoundFile(_descriptor_of_its_own(file)) as sound:
         rate, length = sound.samplerate, sound.frames
         if length == _NO_LENGTH:
             raise soundfile.SoundFileError("states no length")  # libsndfile would miss its end, FFmpeg does not
@@ -249,6 +249,21 @@ def _soundfile_decoder(file: BinaryIO) -> Iterator[_Stream]:
                 yield chunk
 
         yield _Stream(AudioInfo(rate, sound.channels, length, seconds), chunks(), promised, damage)
+
+
+def _descriptor_of_its_own(file: BinaryIO) -> int | BinaryIO:
+    """What libsndfile reads by itself, where that can be had.
+
+    It takes an exception out of our `read`, Ctrl-C and errors of the disk included, for the end of the file.
+    """
+    name = getattr(file, "name", None)
+    if not isinstance(name, str):
+        return file
+    try:
+        same = Path(name).is_file() and os.path.samestat(Path(name).stat(), os.fstat(file.fileno()))
+        return os.open(name, os.O_RDONLY) if same else file
+    except (OSError, ValueError):
+        return file
 
 
 def _ogg_damage(file: BinaryIO) -> str:

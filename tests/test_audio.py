@@ -129,6 +129,21 @@ def test_path_file_bytes_and_pipe_are_read_alike(tmp_path: Path) -> None:
         thread.join()
 
 
+def test_libsndfile_reads_files_by_itself_and_lets_go_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Called back, it would take Ctrl-C for the end of the file: half a recording, noted as done."""
+    whole, damaged = tmp_path / "whole.wav", tmp_path / "damaged.wav"
+    whole.write_bytes(packed(tone()))
+    damaged.write_bytes(b"RIFF and nothing more")
+    monkeypatch.setattr(soundfile.SoundFile, "_init_virtual_io", lambda *_: pytest.fail("it calls back"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    np.testing.assert_array_equal(audio.load(whole), tone())
+    with whole.open("rb") as file:
+        np.testing.assert_array_equal(audio.load(file), tone())
+    with pytest.raises(AudioError):
+        audio.load(damaged)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
 def test_without_a_rate_the_file_keeps_its_own() -> None:
     samples = np.random.default_rng(0).uniform(-1, 1, 5000).astype(np.float32)
     np.testing.assert_array_equal(audio.load(packed(samples, 11025)), samples)
