@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import operator
+import os
 import threading
 from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
@@ -123,12 +125,10 @@ class Folder:
 
     def _look(self) -> None:
         """An output is a new file renamed into place: each has a number and a time of its own."""
-        for path in self._folder.rglob(f"*{self._suffix}"):
-            below = path.relative_to(self._folder)
-            if below.parts[0].startswith("."):
-                continue
-            try:
-                stat = path.stat()
-            except OSError:
-                continue
-            self._states[str(below.with_suffix(""))].add((stat.st_ino, stat.st_mtime_ns))
+        for place, folders, names in os.walk(self._folder):
+            folders[:] = [name for name in folders if not name.startswith(".")]  # where work goes on, and vanishes
+            for path in (Path(place, name) for name in names if name.endswith(self._suffix) and name[0] != "."):
+                with contextlib.suppress(OSError):
+                    stat = path.stat()
+                    name = str(path.relative_to(self._folder).with_suffix(""))
+                    self._states[name].add((stat.st_ino, stat.st_mtime_ns))
