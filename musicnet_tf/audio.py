@@ -208,6 +208,8 @@ def _opened(source: Source) -> Iterator[tuple[str, BinaryIO]]:
             name, file = f"<{len(source)} bytes>", cast(BinaryIO, io.BytesIO(source))
         elif isinstance(source, str | os.PathLike):
             name, file = os.fspath(source), stack.enter_context(_open_path(Path(source)))
+            if not file.seekable():
+                raise AudioError(f"{name}: is a pipe, which cannot be read twice; `musicnet listen -` hears what flows")
         else:
             name, file = str(getattr(source, "name", "<file>")), source
             if not file.seekable():

@@ -144,6 +144,17 @@ def test_libsndfile_reads_files_by_itself_and_lets_go_of_them(tmp_path: Path, mo
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
+def test_a_pipe_under_a_name_is_refused(tmp_path: Path) -> None:
+    """As shells make of `<(…)`: a recording is looked at before it is read."""
+    reads, writes = os.pipe()
+    try:
+        with pytest.raises(AudioError, match="is a pipe, which cannot be read twice"):
+            audio.probe(f"/dev/fd/{reads}")
+    finally:
+        os.close(reads)
+        os.close(writes)
+
+
 def test_without_a_rate_the_file_keeps_its_own() -> None:
     samples = np.random.default_rng(0).uniform(-1, 1, 5000).astype(np.float32)
     np.testing.assert_array_equal(audio.load(packed(samples, 11025)), samples)
