@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import wave
@@ -174,6 +175,25 @@ def test_what_is_refused_says_why(served, recordings, message):
     with pytest.raises(tf.errors.InvalidArgumentError, match=message) as caught:
         served(*recordings)
     assert ".py" not in str(caught.value), "no line of our code is told to a client"
+
+
+@pytest.mark.parametrize(
+    ("lengths", "message"),
+    [
+        ([900, 1, 1], r"may have 2000 samples together, 2 seconds; .*\n2700"),
+        ([200] * 37, r"a request may hold up to 16000 bytes; send fewer. It holds.*\n16428"),
+        ([666] * 3, ""),
+    ],
+)
+def test_a_batch_has_limits_of_its_own(monkeypatch, lengths, message):
+    monkeypatch.setattr(inference, "MAX_WAV_SECONDS", 1)
+    monkeypatch.setattr(inference, "MAX_WAV_BATCH_SECONDS", 2)
+    monkeypatch.setattr(signatures, "_OTHER_BYTES", 0)
+    spec = ModelSpec(FrameClock(1000, 5), 20, 4, 0, {"a": HeadSpec(1)})
+    wav = tf.constant([pcm(noise(length), 1000) for length in lengths])
+    expectation = pytest.raises(tf.errors.InvalidArgumentError, match=message) if message else contextlib.nullcontext()
+    with expectation:
+        signatures.of_recordings(wav, spec, functools.partial(positions, tf, spec=spec))
 
 
 def test_the_limits_themselves_are_allowed(served):
