@@ -222,5 +222,9 @@ def median(turns: Sequence[Spent]) -> Spent:
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """Rows as a table in Markdown."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+    return "\n".join(map(line, [header, ["---"] * len(header), *rows]))
+
+
+def line(cells: Sequence[Any]) -> str:
+    """A row of such a table."""
+    return f"| {' | '.join(map(str, cells))} |"

@@ -352,22 +352,20 @@ def main(argv: list[str]) -> int:
     values = flags.FLAGS
     if unknown := set(values.drills) - set(DRILLS):
         raise app.UsageError(f"no drill is called {sorted(unknown)[0]!r}; choose from {', '.join(DRILLS)}")
-    rows, clean = [], True
+    clean = True
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         recordings = max(12, round(3 * KILLS * values.scale))
         ground = prepare(Path(folder), values.model, recordings, values.scale, values.server)
+        print(work.table(HEADER, []), flush=True)
         for name in values.drills:
             began = time.monotonic()
             outcome = DRILLS[name](ground)
-            minutes = f"{(time.monotonic() - began) / 60:.1f}"
-            rows.append(
-                (name, outcome.done, *dataclasses.astuple(outcome.count), outcome.crashes, outcome.more, minutes)
-            )
             clean = clean and outcome.is_clean
             for fault in outcome.faults:
                 print(f"{name}: {fault}", file=sys.stderr)
-            print(f"{name}: {'clean' if outcome.is_clean else 'NOT CLEAN'}, {minutes} minutes", flush=True)
-    print(work.table(HEADER, rows))
+            minutes = f"{(time.monotonic() - began) / 60:.1f}"
+            count = dataclasses.astuple(outcome.count)
+            print(work.line((name, outcome.done, *count, outcome.crashes, outcome.more, minutes)), flush=True)
     return 0 if clean else 1
 
 
