@@ -20,6 +20,8 @@ FORMATS =
 CORPUS =
 RECORDS =
 PYTEST_ARGS ?=
+# A process a core, each with TensorFlow in it: no more than four. What a file's tests share is made once.
+PARALLEL := -n logical --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 
 export AUDIO OUT MODEL FORMATS CORPUS RECORDS
 
@@ -41,7 +43,7 @@ transcribe: $(INSTALLED) ## Write down the notes of AUDIO into OUT.
 		$${MODEL:+--model="$$MODEL"} $${FORMATS:+--formats="$$FORMATS"}
 
 test: $(INSTALLED) ## Run the tests, without those marked slow.
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
 
 test-slow: $(INSTALLED) ## Run the tests marked slow.
 	@$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
@@ -85,7 +87,7 @@ locked-venv:
 
 test-latest: ## Run the tests on the newest TensorFlow, unpinned and without tensorflow-io.
 	@[[ -x $(LATEST)/bin/musicnet ]] || $(MAKE) --no-print-directory latest-venv
-	@$(LATEST)/bin/python -m pytest $(PYTEST_ARGS)
+	@$(LATEST)/bin/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
 
 .PHONY: latest-venv
 latest-venv:

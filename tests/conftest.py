@@ -24,6 +24,12 @@ settings.register_profile("musicnet", deadline=None)
 settings.load_profile("musicnet")
 
 ROOT = Path(__file__).parents[1]
+LONGEST = ("test_trainer.py", "test_alignment_aligner.py", "test_reproduction.py", "test_input_pipeline.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest come first, so that no process is left with one of them when the others are done."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 class Outcome(NamedTuple):
