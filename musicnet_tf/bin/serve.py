@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
+import os
 import signal
 import tempfile
 import threading
@@ -25,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from absl import app, flags
 
 if TYPE_CHECKING:
-    from serving.server import ModelConfig, Server, Settings
+    from serving.server import Batching, ModelConfig, Server, Settings
 
 _PORT = flags.DEFINE_integer("port", 8500, "Port of gRPC; 0 for any that is free.", 0, 65535)
 _REST_API_PORT = flags.DEFINE_integer(
@@ -53,7 +54,9 @@ _SSL_FILE = flags.DEFINE_string("ssl_config_file", None, "Certificates for gRPC,
 _GRPC_MAX_THREADS = flags.DEFINE_integer("grpc_max_threads", 64, "gRPC requests at once.", 1)
 _REST_NUM_THREADS = flags.DEFINE_integer("rest_api_num_threads", 32, "REST connections at once.", 1)
 _REST_TIMEOUT = flags.DEFINE_integer("rest_api_timeout_in_ms", 30_000, "Longest time for a REST request.", 1)
-_INTRA_OP = flags.DEFINE_integer("tensorflow_intra_op_parallelism", 0, "Threads within an operation; 0: all cores.", 0)
+_INTRA_OP = flags.DEFINE_integer(
+    "tensorflow_intra_op_parallelism", 0, "Threads within an operation; 0: a batch thread's share of the cores.", 0
+)
 _INTER_OP = flags.DEFINE_integer("tensorflow_inter_op_parallelism", 0, "Operations at once; 0: all cores.", 0)
 _GRACE = flags.DEFINE_float("grace_seconds", 30.0, "Longest time for running requests when stopped.", 0.0)
 _CACHE_DIR = flags.DEFINE_string(
@@ -73,7 +76,7 @@ def main(argv: list[str]) -> int:
     logging.getLogger("grpc._common").setLevel(logging.CRITICAL)  # has a stack trace for every malformed message
     from serving.server import Server
 
-    _limit_threads()
+    _limit_threads(_batching())
     gc.freeze()  # what was imported stays; going through it for each version that is let go of takes long
     with contextlib.ExitStack() as stack:
         server = Server(_settings(stack))
@@ -86,11 +89,9 @@ def main(argv: list[str]) -> int:
 
 
 def _settings(stack: contextlib.ExitStack) -> Settings:
-    from serving.server import Batching, Settings, config_files
+    from serving.server import Settings, config_files
 
-    batching, metrics_path = Batching(enabled=_ENABLE_BATCHING.value), Settings.metrics_path
-    if _BATCHING_FILE.value:
-        batching = config_files.read_batching(_BATCHING_FILE.value, _ENABLE_BATCHING.value)
+    metrics_path = Settings.metrics_path
     if _MONITORING_FILE.value:
         metrics_path = config_files.read_monitoring(_MONITORING_FILE.value)
     return Settings(
@@ -99,7 +100,7 @@ def _settings(stack: contextlib.ExitStack) -> Settings:
         host=_HOST.value,
         port=_PORT.value,
         rest_api_port=None if _REST_API_PORT.value < 0 else _REST_API_PORT.value,
-        batching=batching,
+        batching=_batching(),
         metrics_path=metrics_path,
         poll_seconds=_FILE_SYSTEM_POLL.value,
         model_config_file=Path(_MODEL_CONFIG_FILE.value) if _MODEL_CONFIG_FILE.value else None,
@@ -109,6 +110,14 @@ def _settings(stack: contextlib.ExitStack) -> Settings:
         rest_api_num_threads=_REST_NUM_THREADS.value,
         rest_api_timeout_ms=_REST_TIMEOUT.value,
     )
+
+
+def _batching() -> Batching:
+    from serving.server import Batching, config_files
+
+    if _BATCHING_FILE.value:
+        return config_files.read_batching(_BATCHING_FILE.value, _ENABLE_BATCHING.value)
+    return Batching(enabled=_ENABLE_BATCHING.value)
 
 
 def _models(stack: contextlib.ExitStack) -> tuple[ModelConfig, ...]:
@@ -136,12 +145,13 @@ def _cache(stack: contextlib.ExitStack) -> Path:
         return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="musicnet_serve_")))
 
 
-def _limit_threads() -> None:
+def _limit_threads(batching: Batching) -> None:
+    """Shares the cores among the batches that run at once: threads of each for all cores would wait for one another."""
     import tensorflow as tf
 
-    if _INTRA_OP.value:
-        tf.config.threading.set_intra_op_parallelism_threads(_INTRA_OP.value)
-    if _INTER_OP.value:
+    each = max(1, (os.cpu_count() or 1) // batching.num_batch_threads) if batching.enabled else 0
+    with contextlib.suppress(RuntimeError):  # where this process has run TensorFlow before, its threads stay
+        tf.config.threading.set_intra_op_parallelism_threads(_INTRA_OP.value or each)
         tf.config.threading.set_inter_op_parallelism_threads(_INTER_OP.value)
 
 
