@@ -21,7 +21,7 @@ CORPUS =
 RECORDS =
 PYTEST_ARGS ?=
 # A process a core, each with TensorFlow in it: no more than four. What a file's tests share is made once.
-PARALLEL := -n logical --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
+PARALLEL := -n logical --maxprocesses=4 --max-worker-restart=0 --dist=loadfile --no-loadscope-reorder
 
 export AUDIO OUT MODEL FORMATS CORPUS RECORDS
 

@@ -5,11 +5,17 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
+
+# Numba's cache beside librosa is broken by processes that write it at once, as those of a first run do.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    _cache = Path(__file__).parents[1] / ".pytest_cache" / f"numba_{os.environ['PYTEST_XDIST_WORKER']}"
+    os.environ["NUMBA_CACHE_DIR"] = str(_cache)
 
 import pytest
 import synthetic
