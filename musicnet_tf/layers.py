@@ -26,6 +26,31 @@ def pitch_logits(x: Any, num_pitches: int, name: str, prior: float = 0.5) -> Any
     return keras.layers.Dense(num_pitches, bias_initializer=prior_bias(prior), dtype="float32", name=name)(x)
 
 
+class HarmonicShift(keras.layers.Layer):
+    """Concatenates copies of the features, shifted so that each pitch sees its harmonics' features.
+
+    Input `(batch, frames, pitches, channels)`, output `(batch, frames, pitches, channels * len(shifts))`;
+    what would come from beyond the axis is 0.
+    """
+
+    def __init__(self, shifts: tuple[int, ...], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.shifts = tuple(shifts)
+
+    def call(self, x: Any) -> Any:
+        """Shift `s` moves the features of pitch `p + s` to pitch `p`."""
+        size = x.shape[2]
+        below, above = max(0, -min(self.shifts)), max(0, *self.shifts)
+        padded = ops.pad(x, [[0, 0], [0, 0], [below, above], [0, 0]])
+        return ops.concatenate([padded[:, :, below + s : below + s + size] for s in self.shifts], axis=-1)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return (*input_shape[:-1], input_shape[-1] * len(self.shifts))  # type: ignore[operator]
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "shifts": self.shifts}
+
+
 class SlidingDense(keras.layers.Layer):
     """One dense layer without bias over every region of a waveform: a strided convolution with long filters.
 

@@ -12,8 +12,8 @@ from conftest import ROOT
 
 from musicnet_tf import config
 from musicnet_tf.errors import ConfigError
+from musicnet_tf.layers import HarmonicShift
 from musicnet_tf.models import HeadSpec, ModelSpec
-from musicnet_tf.models.harmonic_cnn import HarmonicShift
 from musicnet_tf.registry import MODELS
 
 CONFIGS = sorted([*(ROOT / "configs").glob("*.yaml"), *(ROOT / "configs/paper").glob("*.yaml")])

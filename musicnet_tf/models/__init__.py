@@ -23,6 +23,10 @@ class HeadSpec:
     first_pitch: int = 0
 
 
+PIANO = HeadSpec(88, first_pitch=21)
+"""The keys of a piano, from A0 on."""
+
+
 @dataclasses.dataclass(frozen=True)
 class ModelSpec:
     """The geometry of a model: what it takes, what it gives, and when each output frame is.

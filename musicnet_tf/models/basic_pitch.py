@@ -10,13 +10,13 @@ import pydantic
 from keras import layers, ops
 
 from musicnet_tf.constant_q import ConstantQ
-from musicnet_tf.models import HeadSpec, Model, ModelSpec
-from musicnet_tf.models.harmonic_cnn import FIRST_PITCH, NUM_PITCHES, HarmonicShift
+from musicnet_tf.layers import HarmonicShift
+from musicnet_tf.models import PIANO, HeadSpec, Model, ModelSpec
 from musicnet_tf.registry import MODELS
 from musicnet_tf.timebase import FrameClock
 
 _BINS_PER_SEMITONE = 3
-_NUM_CONTOURS = NUM_PITCHES * _BINS_PER_SEMITONE
+_NUM_CONTOURS = PIANO.num_classes * _BINS_PER_SEMITONE
 _NUM_SEMITONES = 103
 """Of the transform: up to half of 22,050 Hz."""
 _HARMONICS = (0.5, 1, 2, 3, 4, 5, 6, 7)
@@ -65,13 +65,13 @@ class BasicPitch(Model):
     overlap: int = pydantic.Field(default=30, ge=0)
 
     def spec(self) -> ModelSpec:
-        pitches = HeadSpec(NUM_PITCHES, FIRST_PITCH)
+        pitches = PIANO
         return ModelSpec(
             clock=FrameClock(self.sample_rate, self.hop_length),
             window_length=self.window_frames * self.hop_length,
             num_frames=self.window_frames,
             margin=-(-self.overlap // 2),
-            heads={"onset": pitches, "frame": pitches, "contour": HeadSpec(_NUM_CONTOURS, FIRST_PITCH)},
+            heads={"onset": pitches, "frame": pitches, "contour": HeadSpec(_NUM_CONTOURS, PIANO.first_pitch)},
         )
 
     def build(self) -> keras.Model:

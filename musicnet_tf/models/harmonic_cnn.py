@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import keras
@@ -10,40 +9,14 @@ import pydantic
 from keras import layers, ops
 
 from musicnet_tf.frontends import A0_HZ, LogFrequencySpectrogram
-from musicnet_tf.models import HeadSpec, Model, ModelSpec
+from musicnet_tf.layers import HarmonicShift, prior_bias
+from musicnet_tf.models import PIANO, Model, ModelSpec
 from musicnet_tf.registry import MODELS
 from musicnet_tf.timebase import FrameClock
 
-FIRST_PITCH = 21
-NUM_PITCHES = 88
 _BINS_PER_SEMITONE = 3
 _NUM_SEMITONES = 98
 """On the trunk's axis: from A0 up to 7.5 kHz, so that high pitches see harmonics too, below 8 kHz."""
-
-
-class HarmonicShift(layers.Layer):
-    """Concatenates copies of the features, shifted so that each pitch sees its harmonics' features.
-
-    Input `(batch, frames, pitches, channels)`, output `(batch, frames, pitches, channels * len(shifts))`;
-    what would come from beyond the axis is 0.
-    """
-
-    def __init__(self, shifts: tuple[int, ...], **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.shifts = tuple(shifts)
-
-    def call(self, x: Any) -> Any:
-        """Shift `s` moves the features of pitch `p + s` to pitch `p`."""
-        size = x.shape[2]
-        below, above = max(0, -min(self.shifts)), max(0, *self.shifts)
-        padded = ops.pad(x, [[0, 0], [0, 0], [below, above], [0, 0]])
-        return ops.concatenate([padded[:, :, below + s : below + s + size] for s in self.shifts], axis=-1)
-
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        return (*input_shape[:-1], input_shape[-1] * len(self.shifts))  # type: ignore[operator]
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "shifts": self.shifts}
 
 
 @MODELS.register("harmonic_cnn")
@@ -78,7 +51,6 @@ class HarmonicCnn(Model):
     offset: bool = False
 
     def spec(self) -> ModelSpec:
-        head = HeadSpec(NUM_PITCHES, FIRST_PITCH)
         convolutions = 1 + sum(self.dilations) + 2  # the stem, the blocks, two in the deepest head
         spectrum = -(-max(self.window_lengths) // (2 * self.hop_length))
         return ModelSpec(
@@ -86,7 +58,7 @@ class HarmonicCnn(Model):
             window_length=self.window_frames * self.hop_length,
             num_frames=self.window_frames,
             margin=convolutions + spectrum,
-            heads={"onset": head, "frame": head, "velocity": head, **({"offset": head} if self.offset else {})},
+            heads=dict.fromkeys(("onset", "frame", "velocity", *(["offset"] if self.offset else [])), PIANO),
         )
 
     def build(self) -> keras.Model:
@@ -108,7 +80,7 @@ class HarmonicCnn(Model):
             x = layers.add([x, _convolve(x, self.channels, (3, 3), dilation=dilation)])
             if i == len(self.dilations) // 2 - 1:
                 x = layers.add([x, self._mix_harmonics(x)])
-        x = x[:, :, :NUM_PITCHES]
+        x = x[:, :, : PIANO.num_classes]
         half = self.channels // 2
         onset = _logits(_convolve(x, half, (3, 3)), "onset", prior=0.02)
         # The frame head may look at onsets but not bend them to its own ends (Hawthorne et al. 2018).
@@ -133,11 +105,6 @@ def _convolve(
 
 
 def _logits(x: Any, name: str, prior: float = 0.5) -> Any:
-    """`(batch, frames, pitches, channels)` → `(batch, frames, pitches)` float32.
-
-    The bias begins at the logit of `prior`, so that training need not first learn that most cells are silent
-    (Lin et al. 2017, section 3.3).
-    """
-    bias = keras.initializers.Constant(math.log(prior / (1 - prior)))
-    x = layers.Conv2D(1, (1, 1), bias_initializer=bias, dtype="float32", name=f"{name}_logits")(x)
+    """`(batch, frames, pitches, channels)` → `(batch, frames, pitches)` float32; `prior` as of `prior_bias`."""
+    x = layers.Conv2D(1, (1, 1), bias_initializer=prior_bias(prior), dtype="float32", name=f"{name}_logits")(x)
     return layers.Reshape(x.shape[1:3], dtype="float32", name=name)(x)

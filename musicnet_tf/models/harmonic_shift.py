@@ -10,9 +10,8 @@ from keras import layers, ops
 
 from musicnet_tf.constant_q import ConstantQ, longest_filter
 from musicnet_tf.frontends import A0_HZ, LogPower
-from musicnet_tf.layers import prior_bias
-from musicnet_tf.models import HeadSpec, Model, ModelSpec
-from musicnet_tf.models.harmonic_cnn import FIRST_PITCH, NUM_PITCHES, HarmonicShift
+from musicnet_tf.layers import HarmonicShift, prior_bias
+from musicnet_tf.models import PIANO, Model, ModelSpec
 from musicnet_tf.registry import MODELS
 from musicnet_tf.timebase import FrameClock
 
@@ -72,12 +71,12 @@ class HarmonicShiftNetwork(Model):
             window_length=self.window_frames * self.hop_length,
             num_frames=self.window_frames,
             margin=-(-longest // (2 * self.hop_length)) + convolutions + self.warm_up,
-            heads={name: HeadSpec(NUM_PITCHES, FIRST_PITCH) for name in _PRIORS},
+            heads=dict.fromkeys(_PRIORS, PIANO),
         )
 
     def build(self) -> keras.Model:
         audio = keras.Input((self.window_frames * self.hop_length,), dtype="float32", name="audio")
-        bins = 12 * _BINS_PER_SEMITONE, NUM_PITCHES * _BINS_PER_SEMITONE
+        bins = 12 * _BINS_PER_SEMITONE, PIANO.num_classes * _BINS_PER_SEMITONE
         x = LogPower()(ConstantQ(self.sample_rate, self.hop_length, *bins, fmin=_FMIN)(audio))[..., None]
         x = _residual(x, self.front_channels, 5, layers.Conv2D(self.front_channels, 1)(x))
         for _ in range(2):
@@ -96,7 +95,7 @@ class HarmonicShiftNetwork(Model):
         """`(batch * pitches, frames, channels)` → `(batch, frames, pitches)` float32."""
         x = layers.Bidirectional(layers.LSTM(self.channels // 2, return_sequences=True))(x)
         x = layers.Dense(1, bias_initializer=prior_bias(_PRIORS[name]), dtype="float32", name=f"{name}_logits")(x)
-        x = ops.reshape(x, (-1, NUM_PITCHES, self.window_frames))
+        x = ops.reshape(x, (-1, PIANO.num_classes, self.window_frames))
         return layers.Permute((2, 1), dtype="float32", name=name)(x)
 
 

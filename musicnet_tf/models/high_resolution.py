@@ -10,8 +10,7 @@ from keras import layers, ops
 
 from musicnet_tf.frontends import LogPower, MelSpectrogram
 from musicnet_tf.layers import pitch_logits
-from musicnet_tf.models import HeadSpec, Model, ModelSpec
-from musicnet_tf.models.harmonic_cnn import FIRST_PITCH, NUM_PITCHES
+from musicnet_tf.models import PIANO, Model, ModelSpec
 from musicnet_tf.registry import MODELS
 from musicnet_tf.timebase import FrameClock
 
@@ -62,16 +61,18 @@ class HighResolution(Model):
             window_length=self.window_frames * self.hop_length,
             num_frames=self.window_frames,
             margin=spectrum + 2 * len(self.filters) + self.warm_up,
-            heads={name: HeadSpec(NUM_PITCHES, FIRST_PITCH) for name in _HEADS},
+            heads=dict.fromkeys(_HEADS, PIANO),
         )
 
     def build(self) -> keras.Model:
         audio = keras.Input((self.window_frames * self.hop_length,), dtype="float32", name="audio")
         mel = MelSpectrogram(self.sample_rate, self.hop_length, self.window_length, _NUM_MELS, _FMIN)(audio)
         mel = layers.BatchNormalization(synchronized=True)(LogPower()(mel))[..., None]  # of each band
-        first = {name: pitch_logits(self._stack(mel), NUM_PITCHES, f"{name}_first") for name in ("onset", "frame")}
-        offset = pitch_logits(self._stack(mel), NUM_PITCHES, "offset", prior=0.02)
-        velocity = pitch_logits(self._stack(mel), NUM_PITCHES, "velocity")
+        first = {
+            name: pitch_logits(self._stack(mel), PIANO.num_classes, f"{name}_first") for name in ("onset", "frame")
+        }
+        offset = pitch_logits(self._stack(mel), PIANO.num_classes, "offset", prior=0.02)
+        velocity = pitch_logits(self._stack(mel), PIANO.num_classes, "velocity")
         onset, frame = (ops.sigmoid(first[name]) for name in ("onset", "frame"))
         # The power of one half lets faint onsets show their velocity; it has no slope at 0.
         loud = ops.sqrt(ops.maximum(onset, 1e-6)) * ops.stop_gradient(ops.sigmoid(velocity))
@@ -96,7 +97,7 @@ class HighResolution(Model):
 
     def _refine(self, estimates: list[Any], name: str, prior: float) -> Any:
         x = layers.Dropout(self.dropout[1])(self._recur(layers.concatenate(estimates)))
-        return pitch_logits(x, NUM_PITCHES, name, prior)
+        return pitch_logits(x, PIANO.num_classes, name, prior)
 
     def _recur(self, x: Any) -> Any:
         return layers.Bidirectional(layers.GRU(self.recurrent, return_sequences=True))(x)

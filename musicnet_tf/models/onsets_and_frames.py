@@ -10,8 +10,7 @@ from keras import layers, ops
 
 from musicnet_tf.frontends import LogPower, MelSpectrogram
 from musicnet_tf.layers import pitch_logits
-from musicnet_tf.models import HeadSpec, Model, ModelSpec
-from musicnet_tf.models.harmonic_cnn import FIRST_PITCH, NUM_PITCHES
+from musicnet_tf.models import PIANO, Model, ModelSpec
 from musicnet_tf.registry import MODELS
 from musicnet_tf.timebase import FrameClock
 
@@ -67,21 +66,21 @@ class OnsetsAndFrames(Model):
             window_length=self.window_frames * self.hop_length,
             num_frames=self.window_frames,
             margin=spectrum + len(self.filters) + self.warm_up,
-            heads={name: HeadSpec(NUM_PITCHES, FIRST_PITCH) for name in names},
+            heads=dict.fromkeys(names, PIANO),
         )
 
     def build(self) -> keras.Model:
         audio = keras.Input((self.window_frames * self.hop_length,), dtype="float32", name="audio")
         mel = MelSpectrogram(self.sample_rate, self.hop_length, self.window_length, _NUM_MELS, _FMIN, htk=True)(audio)
         mel = LogPower()(mel)[..., None]
-        heads = {"onset": pitch_logits(self._recur(self._stack(mel)), NUM_PITCHES, "onset", prior=0.02)}
+        heads = {"onset": pitch_logits(self._recur(self._stack(mel)), PIANO.num_classes, "onset", prior=0.02)}
         if self.offset:
-            heads["offset"] = pitch_logits(self._recur(self._stack(mel)), NUM_PITCHES, "offset", prior=0.02)
+            heads["offset"] = pitch_logits(self._recur(self._stack(mel)), PIANO.num_classes, "offset", prior=0.02)
         known = [ops.stop_gradient(ops.sigmoid(logits)) for logits in heads.values()]
-        estimate = ops.sigmoid(pitch_logits(self._stack(mel), NUM_PITCHES, "frame_estimate", prior=0.05))
+        estimate = ops.sigmoid(pitch_logits(self._stack(mel), PIANO.num_classes, "frame_estimate", prior=0.05))
         combined = self._recur(layers.concatenate([*known, estimate]))
-        heads["frame"] = pitch_logits(combined, NUM_PITCHES, "frame", prior=0.05)
-        heads["velocity"] = pitch_logits(self._stack(mel), NUM_PITCHES, "velocity")
+        heads["frame"] = pitch_logits(combined, PIANO.num_classes, "frame", prior=0.05)
+        heads["velocity"] = pitch_logits(self._stack(mel), PIANO.num_classes, "velocity")
         return keras.Model(audio, heads, name=self.name)
 
     def _stack(self, x: Any) -> Any:
