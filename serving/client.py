@@ -30,10 +30,10 @@ import numpy as np
 from serving.address import Address
 from serving.connections import Shared
 from serving.exchange import Conversation, Pause, Predict, Refusal, Steps, Versions
-from serving.options import MAX_WINDOWS, TIMEOUT, Options
+from serving.options import TIMEOUT, Options
 from serving.session import Gathered, Heads, Remote, joined
 
-__all__ = ["MAX_WINDOWS", "TIMEOUT", "Address", "Options", "RemotePredictor", "connect"]
+__all__ = ["TIMEOUT", "Address", "Options", "RemotePredictor", "connect"]
 
 T = TypeVar("T")
 

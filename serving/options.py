@@ -6,9 +6,9 @@ import dataclasses
 from pathlib import Path
 
 from musicnet_tf.errors import ConfigError
+from musicnet_tf.inference import MAX_BATCH
 
 TIMEOUT = 60.0
-MAX_WINDOWS = 64
 COMPRESSIONS = ("none", "gzip")
 
 
@@ -39,7 +39,7 @@ class Options:
     total_timeout: float = 300.0
     connect_timeout: float = 10.0
     in_flight: int = 4
-    max_windows: int = MAX_WINDOWS
+    max_windows: int = MAX_BATCH
     max_message_bytes: int = 4 * 2**20 - 2**12
     max_answer_bytes: int = 64 * 2**20
     compression: str = "none"

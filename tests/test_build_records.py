@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
-import resource
 import shutil
 
 import numpy as np
 import pytest
 import synthetic
-from conftest import ROOT
+from conftest import ROOT, full_disk
 
 from musicnet_tf import config, input_pipeline, records
 from musicnet_tf.errors import OutputError, RecordError
@@ -170,17 +168,6 @@ def test_a_run_that_breaks_off_leaves_no_info_and_no_parts(build_records, small,
     info = build_records.build(settings, folder, PipelineOptions([]))
     assert len(info.recordings) == 3
     assert not leftovers(tmp_path)
-
-
-@contextlib.contextmanager
-def full_disk(num_bytes):
-    """No file may grow beyond so many bytes, which writers meet as they meet a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize(

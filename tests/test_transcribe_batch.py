@@ -9,7 +9,6 @@ import functools
 import itertools
 import os
 import re
-import resource
 import shutil
 import signal
 import subprocess
@@ -23,7 +22,7 @@ import psutil
 import pytest
 import soundfile
 import transcribe_work as work
-from conftest import ROOT
+from conftest import ROOT, full_disk
 
 from musicnet_tf import files, inference, scores, transcription, writers
 from musicnet_tf.decode import Decoding
@@ -239,17 +238,6 @@ def test_two_jobs_do_not_share_a_folder(corpus, out):
     assert done(run(corpus, out, work.watched(work.levels, "another"))) == set(LEVELS)
     assert second
     assert done(run(corpus, out)) == set()
-
-
-@contextlib.contextmanager
-def full_disk(num_bytes):
-    """No file may grow beyond so many bytes, which writers meet as they meet a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize(
