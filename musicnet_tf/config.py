@@ -128,10 +128,13 @@ class Experiment(Section):
     Attributes:
         name: of the experiment, and of the model that comes of it.
         seed: drives the initial weights, the windows and the augmentation.
+        initial_weights: name or folder of a trained model with the same `model` section, whose weights this training
+            begins from; drawn by the seed where it is empty.
     """
 
     name: str = pydantic.Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     seed: int = pydantic.Field(default=0, ge=0, lt=2**31)
+    initial_weights: str = ""
     task: Annotated[pydantic.SerializeAsAny[Task], _from_registry(TASKS)]
     model: Annotated[pydantic.SerializeAsAny[Model], _from_registry(MODELS)]
     data: Data
@@ -143,9 +146,13 @@ class Experiment(Section):
         return self
 
     def trains_as(self, other: Experiment) -> bool:
-        """Whether it is the same training, wherever its records lie."""
-        data = self.data.model_copy(update={"folder": other.data.folder})
-        return self.model_copy(update={"data": data}) == other
+        """Whether it is the same training, wherever its records and the model that it begins from lie."""
+        return self.anywhere() == other.anywhere()
+
+    def anywhere(self) -> Experiment:
+        """The same without the folders that its record sets and the model that it begins from lie in."""
+        data = self.data.model_copy(update={"folder": Data.model_fields["folder"].default})
+        return self.model_copy(update={"data": data, "initial_weights": Path(self.initial_weights).name})
 
     def to_yaml(self) -> str:
         """Every value, defaults among them."""

@@ -9,9 +9,9 @@ from pathlib import Path
 import keras
 
 import musicnet_tf
-from musicnet_tf import records, validation
-from musicnet_tf.config import Data, Experiment
-from musicnet_tf.errors import ModelError, OutputError
+from musicnet_tf import inference, records, validation
+from musicnet_tf.config import Experiment
+from musicnet_tf.errors import ConfigError, ModelError, OutputError
 from musicnet_tf.manifest import Manifest
 
 WEIGHTS = "model.weights.h5"
@@ -21,17 +21,22 @@ WEIGHTS = "model.weights.h5"
 def describe(experiment: Experiment, network: keras.Model, scores: dict[str, dict[str, float]]) -> Manifest:
     """The manifest of a network that an experiment trained.
 
-    It goes wherever the model goes, and so names record sets, but not where they lay.
+    It goes wherever the model goes, and so names record sets, but not where they lay. Its training data are also
+    those of the model that the training began from.
+
+    Raises:
+        ModelError: where that model is not there.
     """
     infos = [records.read_info(experiment.data.path(source)) for source in experiment.data.train]
-    corpora = {info.corpus: {"corpus": info.corpus, "licence": info.licence} for info in infos}
-    elsewhere = experiment.data.model_copy(update={"folder": Data.model_fields["folder"].default})
+    before = inference.read_manifest(experiment.initial_weights).training_data if experiment.initial_weights else []
+    corpora = {(data["corpus"], data["licence"]): data for data in before}
+    corpora |= {(info.corpus, info.licence): {"corpus": info.corpus, "licence": info.licence} for info in infos}
     return Manifest(
         name=experiment.name,
         task=experiment.task.name,
         spec=experiment.task.served(experiment.model.spec()).to_dict(),
         decoder=experiment.task.decoder_params(),
-        experiment=experiment.model_copy(update={"data": elsewhere}).model_dump(mode="json"),
+        experiment=experiment.anywhere().model_dump(mode="json"),
         num_parameters=sum(math.prod(v.shape) for v in network.trainable_variables),
         training_data=list(corpora.values()),
         scores=scores,
@@ -58,6 +63,24 @@ def load(run: str | Path) -> tuple[Manifest, Experiment, keras.Model]:
         reason = " ".join(str(error).split())
         raise ModelError(f"{run / WEIGHTS}: missing, damaged or of another model ({reason})") from error
     return manifest, experiment, network
+
+
+def begin_from(network: keras.Model, experiment: Experiment) -> None:
+    """Gives a network the weights of the model that its experiment begins from.
+
+    Raises:
+        ModelError: where that model is missing or damaged.
+        ConfigError: where its `model` section is another.
+    """
+    _, source, trained = load(inference.locate(experiment.initial_weights))
+    if source.model != experiment.model:
+        theirs, ours = source.model.model_dump(), experiment.model.model_dump()
+        other = sorted(key for key in theirs.keys() | ours.keys() if theirs.get(key) != ours.get(key))
+        raise ConfigError(
+            f"initial_weights: {experiment.initial_weights} has another model section ({', '.join(other) or 'name'});"
+            " make them equal, or leave initial_weights out"
+        )
+    network.set_weights(trained.get_weights())
 
 
 def save_weights(model: keras.Model, target: Path) -> None:

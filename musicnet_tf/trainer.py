@@ -12,7 +12,7 @@ import keras
 import tensorflow as tf
 from absl import logging
 
-from musicnet_tf import callbacks, config, files, input_pipeline
+from musicnet_tf import callbacks, config, files, input_pipeline, runs
 from musicnet_tf.callbacks import Progress, Row
 from musicnet_tf.config import Experiment
 from musicnet_tf.errors import ConfigError, ModelError, RecordError
@@ -34,9 +34,10 @@ def train(experiment: Experiment, run: str | Path, devices: Sequence[str] | None
         One row of logs for every epoch since the beginning.
 
     Raises:
-        ConfigError: where the folder holds a run of another config.
+        ConfigError: where the folder holds a run of another config, or `initial_weights` are of another model.
         RecordError: where records turn out to be damaged.
-        ModelError: where the loss is no number any more; the weights before stay.
+        ModelError: where the loss is no number any more, and the weights before stay; or where the model that
+            training begins from is missing.
     """
     run = files.make_folder(run)
     _claim(run, experiment)
@@ -55,6 +56,8 @@ def _fit(experiment: Experiment, run: Path, progress: Progress, strategy: Any) -
         return list(progress.history)
     with strategy.scope():
         network = experiment.model.build()
+        if experiment.initial_weights and not progress.checkpoint:
+            runs.begin_from(network, experiment)
         model = compiled(network, experiment)
         if progress.checkpoint:
             model.optimizer.build(model.trainable_variables)

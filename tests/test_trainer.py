@@ -266,3 +266,37 @@ def test_validation_that_is_named_is_watched_though_the_last_weights_are_kept(qu
     watched = f"data.validation=[{{records: {tiny_records.name}}}]"
     rows = trainer.train(quick("train.steps=2", "train.steps_per_epoch=2", "train.keep=last", watched), tmp_path)
     assert np.isfinite(rows[-1]["val_loss"])
+
+
+def test_training_begins_from_the_weights_of_another_and_names_its_data(quick, tmp_path):
+    first = quick("train.steps=10")
+    trainer.train(first, tmp_path / "first")
+    still = quick(
+        "name=second", f"initial_weights={tmp_path / 'first'}", "train.learning_rate=1.0e-30", "train.steps=5"
+    )
+    (tmp_path / "first/manifest.json").write_text(
+        (tmp_path / "first/manifest.json").read_text().replace('"licence": "', '"licence": "before, ', 1)
+    )
+    trainer.train(still, tmp_path / "second")
+    before, after = (runs.load(tmp_path / name) for name in ("first", "second"))
+    for ours, theirs in zip(after[2].get_weights(), before[2].get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert after[0].experiment["initial_weights"] == "first"
+    assert [data["licence"] for data in after[0].training_data] == [
+        before[0].training_data[0]["licence"],
+        before[0].training_data[0]["licence"].removeprefix("before, "),
+    ]
+    shutil.move(tmp_path / "first", tmp_path / "elsewhere/first")
+    assert still.trains_as(
+        still.model_copy(update={"initial_weights": str(tmp_path / "elsewhere/first")})
+    ) and not still.trains_as(still.model_copy(update={"initial_weights": "another"}))
+
+
+def test_initial_weights_of_another_model_are_refused(quick, tmp_path):
+    trainer.train(quick("train.steps=5"), tmp_path / "first")
+    wider = quick(f"initial_weights={tmp_path / 'first'}")
+    wider = wider.model_copy(update={"model": wider.model.model_copy(update={"hidden": 17})})
+    with pytest.raises(ConfigError, match=r"first has another model section \(hidden\)"):
+        trainer.train(wider, tmp_path / "second")
+    with pytest.raises(ModelError, match="no folder and no shipped model"):
+        trainer.train(quick("initial_weights=nowhere"), tmp_path / "third")
