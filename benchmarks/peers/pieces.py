@@ -1,0 +1,135 @@
+"""The recordings that every transcriber hears, and what is played in them."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from musicnet_tf import audio, evaluation, files, scores
+from musicnet_tf.datasets import Dataset
+from musicnet_tf.datasets.bach10 import Bach10
+from musicnet_tf.datasets.maps import Maps
+from musicnet_tf.datasets.musicnet import MusicNet
+from musicnet_tf.errors import ConfigError, DatasetError
+from musicnet_tf.events import Notes
+from musicnet_tf.registry import nearest
+
+SAMPLE_RATE = 44100
+"""Of what all are given; each resamples it to its own rate by its own means."""
+
+CORPORA: dict[str, Callable[[Path], Dataset]] = {
+    "maps": lambda root: Maps(root=root / "maps"),
+    "bach10": lambda root: Bach10(root=root / "bach10", stems=False),
+    "bach10_stems": lambda root: Bach10(root=root / "bach10"),
+    "musicnet": lambda root: MusicNet(root=root / "musicnet"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Piece:
+    """A recording, or its beginning.
+
+    Attributes:
+        corpus, name: which.
+        audio: WAV, 16 bits, mono, at `SAMPLE_RATE`.
+        seconds: its length.
+        identity: fingerprint of its sound.
+        notes: that are played in it.
+    """
+
+    corpus: str
+    name: str
+    audio: Path
+    seconds: float
+    identity: str
+    notes: Notes
+
+    @property
+    def id(self) -> str:
+        """Corpus and name, as a relative path."""
+        return f"{self.corpus}/{self.name}"
+
+
+def gather(
+    data_dir: Path,
+    corpora: Sequence[str],
+    split: str,
+    cache: Path,
+    seconds: float | None = None,
+    musicnet_labels: Path | None = None,
+) -> list[Piece]:
+    """The recordings of a split, with their sound in `cache`.
+
+    Args:
+        data_dir: holds a folder for each corpus.
+        corpora: names in `CORPORA`.
+        split: `validation`, `test` …
+        cache: for the WAVs; those that are there are not made again.
+        seconds: only so much of the beginning of each.
+        musicnet_labels: folder of `<id>.csv` in MusicNet's columns, in place of the published labels.
+
+    Raises:
+        ConfigError: for an unknown corpus.
+        DatasetError, AudioError, ScoreError: where a corpus, recording or label file is not what it should be.
+    """
+    pieces = []
+    for corpus in corpora:
+        if corpus not in CORPORA:
+            raise ConfigError(f"unknown corpus {corpus!r}{nearest(corpus, CORPORA)}; choose from: {', '.join(CORPORA)}")
+        dataset = CORPORA[corpus](data_dir)
+        for recording in evaluation.select(dataset, split):
+            if corpus == "bach10_stems" and recording.id == recording.work:
+                continue  # the mix
+            labels = musicnet_labels if corpus == "musicnet" else None
+            notes = _labels_in(labels, recording.id) if labels else dataset.load_notes(recording)
+            sound = cache / corpus / f"{recording.id}{f'.{seconds:g}s' if seconds else ''}.wav"
+            if not sound.is_file():
+                _write_wav(sound, dataset.load_audio(recording, SAMPLE_RATE), seconds)
+            pieces.append(_piece(corpus, recording.id, sound, notes))
+    return pieces
+
+
+def _piece(corpus: str, name: str, sound: Path, notes: Notes) -> Piece:
+    length = soundfile.info(sound).frames / SAMPLE_RATE
+    identity = hashlib.sha256(sound.read_bytes()).hexdigest()[:16]
+    return Piece(corpus, name, sound, length, identity, beginning(notes, length))
+
+
+def beginning(notes: Notes, seconds: float) -> Notes:
+    """The notes that begin before an instant, none sounding beyond it."""
+    kept = notes[notes.onset < seconds]
+    return scores.with_columns(kept, offset=np.minimum(kept.offset, seconds))
+
+
+def read_estimate(path: Path) -> Notes:
+    """Notes as `driver.py` writes them. Those without length, which some transcribers give, are left out.
+
+    Raises:
+        DatasetError: where it is no such table.
+    """
+    try:
+        table = np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2, dtype=np.float64)
+        table = table.reshape(-1, 4)
+        onset, offset, pitch, velocity = table[table[:, 1] > table[:, 0]].T
+        return Notes(onset, offset, pitch.astype(np.int64), np.clip(velocity, 1, 127).astype(np.int64))
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{path}: not notes of a transcriber ({error}); remove it, and run again") from error
+
+
+def _labels_in(folder: Path, name: str) -> Notes:
+    path = folder / f"{name}.csv"
+    if not path.is_file():
+        raise DatasetError(f"{path}: not found; --musicnet_labels names a folder with a table for every recording")
+    return scores.read_musicnet_csv(path)
+
+
+def _write_wav(path: Path, samples: np.ndarray, seconds: float | None) -> None:
+    samples = samples[: round(seconds * SAMPLE_RATE)] if seconds else samples
+    files.make_folder(path.parent)
+    with files.atomic(path) as part:
+        soundfile.write(part, audio.quantise(samples), SAMPLE_RATE, subtype="PCM_16")

@@ -1,0 +1,143 @@
+"""Accuracy and speed of our models and of other people's transcribers, on the same recordings in one run.
+
+    python -m benchmarks.transcription_peers --data_dir=FOLDER [--output_dir=out/peers] [--peers=basic_pitch,…]
+        [--models=notes_harmonic_cnn,…] [--corpora=maps,bach10,bach10_stems,musicnet] [--split=validation]
+        [--seconds=N] [--musicnet_labels=FOLDER] [--fresh]
+
+`--data_dir` has a folder for each corpus (maps/, bach10/, musicnet/). Each peer is installed by pip into an environment
+of its own below `--output_dir`, once, with the weights that it ships; one that cannot be installed or fails is told
+in a line, and left out. All are given the same sound, mono at 44.1 kHz, and run one after the other with all cores.
+
+Scores are F1 of notes by onset (50 ms), by onset and offset, and of 10 ms frames, as in `musicnet_tf.metrics`. The
+real-time factor is the wall-clock time of inference alone, samples → activations, after a warm-up; reading of files and
+decoding into notes are in the CSV. What a system has heard is kept and read again with its times, until the system, the
+sound or, of ours, any code of the library changes; `--fresh` hears it anew, for times that come of one run.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import app, flags
+
+from benchmarks.peers import environments, pieces, systems, table
+from benchmarks.peers.pieces import Piece
+from benchmarks.peers.systems import System
+from musicnet_tf import files, inference
+from musicnet_tf.errors import ConfigError, ModelError, MusicNetError
+
+REPORT, ROWS = "transcription_peers.md", "transcription_peers.csv"
+
+
+def chosen(peers: Sequence[str], models: Sequence[str], folder: Path) -> tuple[list[System], dict[str, str]]:
+    """The systems that can be run, ours first, and why each of the other peers cannot.
+
+    Raises:
+        ConfigError: for a peer that is not known.
+        ModelError: where one of our models is not there.
+    """
+    for name in peers:
+        environments.peer(name)  # a misspelt name is told before anything is installed
+    found, failed = [systems.own(model) for model in models], {}
+    for name in peers:
+        try:
+            found.append(systems.of_peer(name, folder))
+        except ModelError as error:
+            failed[name] = str(error)
+            print(error, file=sys.stderr, flush=True)
+    return found, failed
+
+
+def compare(
+    found: Sequence[System], heard: Sequence[Piece], folder: Path, failed: dict[str, str], fresh: bool = False
+) -> tuple[list[table.Result], list[str]]:
+    """Runs the systems one after the other, prints each piece's scores, and gives what came out, and notes on it.
+
+    Args:
+        found: the systems.
+        heard: the pieces.
+        folder: of outputs, one folder a system.
+        failed: system → reason; those that fail here are added.
+        fresh: whether to hear anew what has been heard.
+    """
+    results, kept = [], 0
+    for system in found:
+        place = folder / system.name
+        try:
+            kept += len(heard) - systems.run(system, heard, place, fresh)
+            results.append(result(system, heard, place))
+        except ModelError as error:
+            failed[system.name] = str(error)
+            print(error, file=sys.stderr, flush=True)
+    return results, _notes(results, kept, len(heard) * len(results))
+
+
+def _notes(results: Sequence[table.Result], kept: int, outputs: int) -> list[str]:
+    cores = os.cpu_count() or 1
+    notes = [f"{cores} cores, all of them for each; `load` is that of the machine when a system began"]
+    if any(result.load > 1.25 * cores for result in results):
+        notes.append("the machine had other work: times tell little, those of CPU a little more; run it with --fresh")
+    if kept:
+        notes.append(f"{kept} of {outputs} outputs were there already, with times of an earlier run")
+    return notes
+
+
+def result(system: System, heard: Sequence[Piece], folder: Path) -> table.Result:
+    """The scores and times of a system that has heard all pieces; prints a line for each."""
+    rows = []
+    for piece in heard:
+        took = systems.measured(piece, folder)
+        estimate = pieces.read_estimate(systems.estimate_path(piece, folder))
+        scores = table.score(piece.notes, estimate)
+        times = {name: took[name] for name in ("seconds", "read", "inference", "cpu_seconds", "decoding")}
+        rows.append(table.Row(system.name, piece.corpus, piece.name, **scores, notes=len(estimate), **times))
+        told = " / ".join(f"{scores[name]:.3f}" for name in table.SCORES)
+        print(f"{system.name} {piece.id}: {told}; {took['inference'] / took['seconds']:.4f}", flush=True)
+    about = systems.about(folder)
+    return table.Result(
+        system.name, system.ours, about["parameters"], about["told"], about["start_up"], about["load"], rows
+    )
+
+
+def define_flags() -> None:
+    """The command line. Importing the module defines no flag: one process has a single set of them."""
+    flags.DEFINE_string("data_dir", None, "Folder with maps/, bach10/ and musicnet/.", required=True)
+    flags.DEFINE_string("output_dir", "out/peers", "Folder for environments, sound, outputs and the report.")
+    flags.DEFINE_list("peers", list(environments.PEERS), "Peers to run.")
+    flags.DEFINE_list("models", [inference.DEFAULT_MODEL], "Models of ours: names, or folders.")
+    flags.DEFINE_list("corpora", list(pieces.CORPORA), "Corpora to hear.")
+    flags.DEFINE_string("split", "validation", "Split of each corpus.")
+    flags.DEFINE_float("seconds", None, "Only so much of the beginning of each recording.", lower_bound=1.0)
+    flags.DEFINE_string("musicnet_labels", None, "Folder of <id>.csv, in place of MusicNet's published labels.")
+    flags.DEFINE_bool("fresh", False, "Hear again what has been heard.")
+
+
+def main(argv: list[str]) -> int:
+    """Prints and writes the tables; exit status 1 where a system was left out."""
+    values = flags.FLAGS
+    output = files.make_folder(values.output_dir)
+    try:
+        labels = Path(values.musicnet_labels) if values.musicnet_labels else None
+        found, failed = chosen(values.peers, values.models, output / "environments")
+        heard = pieces.gather(
+            Path(values.data_dir), values.corpora, values.split, output / "audio", values.seconds, labels
+        )
+        results, notes = compare(found, heard, output / "heard", failed, values.fresh)
+        if not results:
+            raise ConfigError("no system could be run; name others by --peers and --models")
+    except MusicNetError as error:
+        print(f"transcription_peers: error: {error}", file=sys.stderr)
+        return 1
+    report = table.markdown(results, failed, notes)
+    files.write_text(output / REPORT, report)
+    files.write_text(output / ROWS, table.as_csv(results))
+    print(report)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    define_flags()
+    app.run(main)
