@@ -15,7 +15,7 @@ from musicnet_tf.datasets import Dataset
 from musicnet_tf.datasets.bach10 import Bach10
 from musicnet_tf.datasets.maps import Maps
 from musicnet_tf.datasets.musicnet import MusicNet
-from musicnet_tf.errors import ConfigError, DatasetError
+from musicnet_tf.errors import ConfigError, DatasetError, ScoreError
 from musicnet_tf.events import Notes
 from musicnet_tf.registry import nearest
 
@@ -113,11 +113,11 @@ def read_estimate(path: Path) -> Notes:
         DatasetError: where it is no such table.
     """
     try:
-        table = np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2, dtype=np.float64)
-        table = table.reshape(-1, 4)
+        lines = path.read_text(encoding="utf-8").splitlines()[1:]
+        table = np.array([line.split(",") for line in lines], np.float64).reshape(-1, 4)
         onset, offset, pitch, velocity = table[table[:, 1] > table[:, 0]].T
         return Notes(onset, offset, pitch.astype(np.int64), np.clip(velocity, 1, 127).astype(np.int64))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ScoreError) as error:
         raise DatasetError(f"{path}: not notes of a transcriber ({error}); remove it, and run again") from error
 
 
