@@ -15,7 +15,7 @@ NUM_PITCHES = 128
 """Of MIDI, from 0 on."""
 
 UNKNOWN = -1
-"""Stands for a velocity or an instrument that the source does not tell."""
+"""Stands for a velocity, an instrument or a place in the bar that the source does not tell."""
 
 
 class Note(NamedTuple):
@@ -26,6 +26,13 @@ class Note(NamedTuple):
     pitch: int
     velocity: int = UNKNOWN
     instrument: int = UNKNOWN
+
+
+class Beat(NamedTuple):
+    """One beat: seconds, and its place in the bar, 1 for a downbeat."""
+
+    time: float
+    position: int = UNKNOWN
 
 
 _COLUMNS = {
@@ -144,6 +151,78 @@ class Notes:
         return self[(self.onset < stop) & (self.offset > start)]
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Beats:
+    """Beats as parallel columns, in the order of time.
+
+    Attributes:
+        time: seconds, float64 `(n,)`, strictly increasing. May be negative in an excerpt.
+        position: int64 `(n,)`: 1 for a downbeat, 2, 3 … for the other beats of the bar, `UNKNOWN` where the
+            source does not tell; a pickup has the number that it would have in a whole bar.
+
+    Raises:
+        ScoreError: on columns of unequal length, a time that is not finite or not after the one before, or a
+            position that is no place in a bar. The message names the row.
+    """
+
+    time: np.ndarray
+    position: np.ndarray = None  # type: ignore[assignment]  # filled in __post_init__
+
+    def __post_init__(self) -> None:
+        time = np.array(self.time, np.float64)
+        position = np.full(time.shape, UNKNOWN) if self.position is None else np.array(self.position, np.int64)
+        _validate_beats(time, position)
+        for name, values in (("time", time), ("position", position)):
+            values.flags.writeable = False
+            object.__setattr__(self, name, values)
+
+    @classmethod
+    def empty(cls) -> Beats:
+        return cls([], [])  # type: ignore[arg-type]
+
+    @classmethod
+    def from_list(cls, beats: Sequence[Beat]) -> Beats:
+        """Columns of a list of `Beat`."""
+        return cls(*zip(*beats, strict=True)) if beats else cls.empty()  # type: ignore[arg-type]
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Beats]) -> Beats:
+        """The beats of several containers, each later than the one before it, in one."""
+        if not parts:
+            return cls.empty()
+        return cls(np.concatenate([p.time for p in parts]), np.concatenate([p.position for p in parts]))
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+    def __iter__(self) -> Iterator[Beat]:
+        return (Beat(*row) for row in zip(self.time.tolist(), self.position.tolist(), strict=True))
+
+    def __getitem__(self, index: npt.ArrayLike | slice) -> Beats:
+        """The beats picked by a slice, a mask or an ascending index array."""
+        return Beats(self.time[index], self.position[index])
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Beats):
+            return NotImplemented
+        return np.array_equal(self.time, other.time) and np.array_equal(self.position, other.position)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def downbeats(self) -> np.ndarray:
+        """Seconds of the beats that are known to begin a bar, float64 `(m,)`."""
+        return self.time[self.position == 1]
+
+    def shift(self, seconds: float) -> Beats:
+        """The same beats, later by `seconds`."""
+        return dataclasses.replace(self, time=self.time + seconds)
+
+    def within(self, start: float, stop: float) -> Beats:
+        """The beats of `[start, stop)`, unshifted."""
+        return self[(self.time >= start) & (self.time < stop)]
+
+
 @dataclasses.dataclass(frozen=True)
 class Score:
     """What a score says, as written: nothing is unfolded.
@@ -179,3 +258,18 @@ def _validate(columns: dict[str, np.ndarray]) -> None:
     refuse(outside("pitch", 0), "pitch must be a MIDI number 0–127")
     refuse(known("velocity") & outside("velocity", 1), "velocity must be 1–127 or unknown (-1)")
     refuse(known("instrument") & outside("instrument", 0), "instrument must be a MIDI program 0–127 or unknown (-1)")
+
+
+def _validate_beats(time: np.ndarray, position: np.ndarray) -> None:
+    if time.ndim != 1 or position.shape != time.shape:
+        shapes = f"times of shape {time.shape} and positions of shape {position.shape}"
+        raise ScoreError(f"beats: {shapes}; both must be (n,)")
+
+    def refuse(bad: np.ndarray, what: str) -> None:
+        if bad.any():
+            row = int(np.argmax(bad))
+            raise ScoreError(f"beat {row}: {what} (time={time[row]}, position={position[row]})")
+
+    refuse(~np.isfinite(time), "times must be finite")
+    refuse(np.diff(time, prepend=-np.inf) <= 0, "times must increase")
+    refuse((position < 1) & (position != UNKNOWN), "position must be 1 or more, or unknown (-1)")
