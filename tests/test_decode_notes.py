@@ -11,7 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from musicnet_tf import scores
-from musicnet_tf.decode.notes import NoteDecoder, NoteDecoding, decode, find_peaks, velocity_of
+from musicnet_tf.decode.note_columns import velocity_of
+from musicnet_tf.decode.notes import NoteDecoder, NoteDecoding, decode
+from musicnet_tf.decode.peaks import find_peaks
+from musicnet_tf.decode.pieces import Pieces, matched_filter
 from musicnet_tf.errors import ModelError
 from musicnet_tf.events import UNKNOWN, Note, Notes
 from musicnet_tf.timebase import FrameClock
@@ -155,6 +158,52 @@ def test_peaks_at_plateaus_and_edges() -> None:
     assert len(peaks(*[0.9] * 30)) == 1  # one note, not one a frame
 
 
+# --- smoothing of onsets
+
+
+def test_the_filter_is_the_triangle_of_the_targets() -> None:
+    assert matched_filter(0).tolist() == matched_filter(1).tolist() == [1]
+    assert matched_filter(2).tolist() == [0.25, 0.5, 0.25]
+    np.testing.assert_allclose(matched_filter(2.5), np.array([0.2, 0.6, 1, 0.6, 0.2]) / 2.6)
+    assert matched_filter(3).tolist() == pytest.approx([1 / 9, 2 / 9, 3 / 9, 2 / 9, 1 / 9])
+
+
+@given(values=st.lists(st.integers(0, 4), min_size=1, max_size=30), cut=st.integers(0, 30), width=st.floats(0, 6))
+def test_onsets_alone_are_convolved_and_stay_in_place(values: list[int], cut: int, width: float) -> None:
+    raw, kernel = np.array(values) / 4, matched_filter(width)
+    heads = {"onset": column(*raw), "frame": column(*raw), "velocity": column(*raw)}
+    pieces = Pieces(kernel)
+    done = [pieces.push({name: head[part] for name, head in heads.items()}) for part in (slice(cut), slice(cut, None))]
+    done.append(pieces.finish())
+    given_on = {name: np.concatenate([piece.heads[name] for piece in done])[:, 0] for name in heads}
+    reach = len(kernel) // 2
+    expected = np.convolve(raw, kernel)[reach : reach + len(raw)]
+    np.testing.assert_allclose(given_on["onset"], expected, atol=1e-6)
+    np.testing.assert_array_equal(given_on["frame"], heads["frame"][:, 0])
+    np.testing.assert_array_equal(given_on["velocity"], heads["velocity"][:, 0])
+    assert [piece.first_frame for piece in done] == [0, len(done[0]), len(done[0]) + len(done[1])]
+
+
+def test_two_weak_peaks_of_one_uncertain_onset_become_one_note() -> None:
+    heads = {"frame": column(0, 0, *[1] * 8, 0, 0), "onset": column(0, 0.1, 0.45, 0.3, 0.45, 0.1, 0, 0, 0, 0, 0, 0)}
+    raw = NoteDecoding(onset_threshold=0.35, min_repeat=0, min_duration=0)
+    shift = (0.3 - 0.1) / (2 * (0.45 - 0.1))
+    assert [onset for onset, _ in times(decode(heads, CLOCK, raw, 60))] == pytest.approx([2 + shift, 4 - shift])
+    smooth = raw.model_copy(update={"onset_threshold": 0.32, "onset_smoothing": 0.06})
+    assert times(decode(heads, CLOCK, smooth, 60)) == [(3, 9.5)]  # (1 · 0.1 + 2 · 0.45 + 3 · 0.3 + …) / 9 = 0.322
+    assert len(decode(heads, CLOCK, smooth.model_copy(update={"onset_threshold": 0.33}), 60)) == 0
+
+
+@given(apex=st.floats(5, 12), width=st.floats(2, 4), smoothing=st.floats(0.021, 0.1))
+def test_smoothing_moves_the_apex_of_a_triangle_by_a_tenth_of_a_frame_at_most(
+    apex: float, width: float, smoothing: float
+) -> None:
+    onset = np.maximum(0, 1 - np.abs(np.arange(24) - apex) / width)
+    params = NoteDecoding(onset_threshold=0.1, min_duration=0, onset_smoothing=smoothing)
+    found = decode({"frame": column(*[1] * 24), "onset": column(*onset)}, CLOCK, params, 60)
+    assert (found.onset * 50).tolist() == [pytest.approx(apex, abs=0.1)]
+
+
 # --- laws
 
 
@@ -168,9 +217,14 @@ def posteriorgram(draw) -> dict[str, np.ndarray]:
 
 
 @settings(max_examples=150, deadline=None)
-@given(heads=posteriorgram(), cuts=st.lists(st.integers(0, 60), max_size=20), gap=st.sampled_from([0, 0.02, 0.05]))
-def test_any_chunking_gives_the_same_notes(heads: dict, cuts: list[int], gap: float) -> None:
-    params = NoteDecoding(max_gap=gap, min_repeat=gap, min_duration=0)
+@given(
+    heads=posteriorgram(),
+    cuts=st.lists(st.integers(0, 60), max_size=20),
+    gap=st.sampled_from([0, 0.02, 0.05]),
+    smoothing=st.sampled_from([0, 0.05, 0.1]),
+)
+def test_any_chunking_gives_the_same_notes(heads: dict, cuts: list[int], gap: float, smoothing: float) -> None:
+    params = NoteDecoding(max_gap=gap, min_repeat=gap, min_duration=0, onset_threshold=0.3, onset_smoothing=smoothing)
     decoder = NoteDecoder(CLOCK, params, 21)
     for start, stop in zip([0, *sorted(cuts)], [*sorted(cuts), 10**6], strict=True):
         decoder.push({name: values[start:stop] for name, values in heads.items()})
