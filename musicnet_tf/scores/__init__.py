@@ -1,4 +1,4 @@
-"""Score and label files ↔ notes: MusicNet's CSV, MAPS' tables, MIDI and MusicXML. Needs no TensorFlow."""
+"""Score and label files ↔ notes and beats: MusicNet's CSV, MAPS' tables, MIDI, MusicXML. Needs no TensorFlow."""
 
 from __future__ import annotations
 
@@ -7,7 +7,15 @@ from pathlib import Path
 
 from musicnet_tf.errors import ScoreError
 from musicnet_tf.events import Notes
-from musicnet_tf.scores.midi import DEFAULT_VELOCITY, read_midi, to_midi, with_columns, without_overlaps
+from musicnet_tf.scores.beats import beats_a_bar, beats_of_labels, beats_of_score, read_beats
+from musicnet_tf.scores.midi import (
+    DEFAULT_VELOCITY,
+    read_midi,
+    read_midi_beats,
+    to_midi,
+    with_columns,
+    without_overlaps,
+)
 from musicnet_tf.scores.tables import (
     MUSICNET_COLUMNS,
     format_musicnet_csv,
@@ -30,11 +38,16 @@ __all__ = [
     "MUSICNET_COLUMNS",
     "READERS",
     "SCORE_READERS",
+    "beats_a_bar",
+    "beats_of_labels",
+    "beats_of_score",
     "format_musicnet_csv",
     "is_musicnet_csv",
     "read",
+    "read_beats",
     "read_maps_tsv",
     "read_midi",
+    "read_midi_beats",
     "read_musicnet_csv",
     "read_score",
     "to_midi",

@@ -12,7 +12,7 @@ import numpy as np
 import pretty_midi
 
 from musicnet_tf.errors import ScoreError
-from musicnet_tf.events import UNKNOWN, Notes, Score
+from musicnet_tf.events import UNKNOWN, Beats, Notes, Score
 from musicnet_tf.scores.note_values import note_value
 from musicnet_tf.scores.tempo import TempoMap
 
@@ -78,6 +78,25 @@ def read_midi_score(path: str | Path, *, constant_tempo: bool = False) -> Score:
     measures = tempo_map.seconds(_measures(signatures, end.max(initial=0.0)))
     beats = {"start_beat": start, "end_beat": end - start, "note_value": note_value(end - start)}
     return Score(with_columns(notes, onset=tempo_map.seconds(start), offset=tempo_map.seconds(end), **beats), measures)
+
+
+def read_midi_beats(path: str | Path) -> Beats:
+    """The beats of a Standard MIDI File by its tempi and time signatures, 4/4 before the first of them.
+
+    They begin at time 0 and end with the file. A compound bar of 6, 9 or 12 has 2, 3 or 4 beats.
+
+    Raises:
+        ScoreError: where the file is missing or is no MIDI file.
+    """
+    midi, _ = _interpret(path, _parse(path))
+    try:
+        time, downbeats = midi.get_beats(), midi.get_downbeats()
+    except Exception as error:  # on a time signature or tempo that cannot be it raises whatever it stumbles over
+        raise _unreadable(path, error) from error
+    time = time[np.diff(time, prepend=-np.inf) > 0]
+    index = np.arange(len(time))
+    begins = np.isin(time, downbeats)
+    return Beats(time, index - np.maximum.accumulate(np.where(begins, index, 0)) + 1)
 
 
 def _meta(raw: mido.MidiFile) -> list[tuple[int, mido.MetaMessage]]:

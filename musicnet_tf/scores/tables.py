@@ -83,6 +83,16 @@ def read_maps_tsv(path: str | Path) -> Notes:
     return Notes(onset, offset, pitch, velocity, np.zeros(len(onset), np.int64))  # type: ignore[arg-type]
 
 
+def read_text(path: str | Path) -> str:
+    """The text of a label file. Raises ScoreError where it cannot be read, or is none."""
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ScoreError(f"{path}: not a text file (byte {error.start} is not UTF-8)") from error
+    except OSError as error:
+        raise ScoreError(f"{path}: cannot be read ({error.strerror})") from error
+
+
 _ALIASES = {"OnsetTime": "onset", "OffsetTime": "offset", "MidiPitch": "note"}
 
 
@@ -91,7 +101,7 @@ class _Table:
 
     def __init__(self, path: str | Path, delimiter: str) -> None:
         self.path = path
-        reader = csv.reader(io.StringIO(self._text(), newline=""), delimiter=delimiter, strict=True)
+        reader = csv.reader(io.StringIO(read_text(path), newline=""), delimiter=delimiter, strict=True)
         try:
             rows = [(reader.line_num, row) for row in reader if row]
         except csv.Error as error:
@@ -105,14 +115,6 @@ class _Table:
             if len(row) != len(self.header):
                 raise ScoreError(f"{path}, line {line}: {len(row)} fields where the header names {len(self.header)}")
         self._columns: list[Sequence[str]] = list(zip(*(row for _, row in rows[1:]), strict=True))
-
-    def _text(self) -> str:
-        try:
-            return Path(self.path).read_text(encoding="utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise ScoreError(f"{self.path}: not a text file (byte {error.start} is not UTF-8)") from error
-        except OSError as error:
-            raise ScoreError(f"{self.path}: cannot be read ({error.strerror})") from error
 
     def cells(self, name: str) -> Sequence[str]:
         if name not in self.header:
