@@ -33,9 +33,11 @@ OVERFIT = {
         "model.dropout=[0,0]",
         "train.learning_rate=0.005",
     ],
-    "basic_pitch": ["model.window_frames=100", "train.learning_rate=0.02"],
+    # Its filters of unit norm turn too far in a step at the rates of the others.
+    "basic_pitch": ["model.window_frames=100", "train.learning_rate=0.005"],
     "harmonic_shift_26k": ["model.window_frames=40", "train.learning_rate=0.01"],
 }
+STEPS = {"basic_pitch": 200}
 
 
 def load(name, *overrides):
@@ -76,12 +78,11 @@ def test_learns_a_few_windows_of_chords_by_heart(name):
             layer.momentum = 0.8  # so that the running statistics keep up with so short a training
     model = trainer.compiled(network, experiment)
     before = model.evaluate(windows, verbose=0, return_dict=True)
-    model.fit(windows.repeat(120), verbose=0)
+    model.fit(windows.repeat(STEPS.get(name, 120)), verbose=0)
     after = model.evaluate(windows, verbose=0, return_dict=True)
     assert before["frame_f1"] < 0.3
     assert after["frame_f1"] > 0.9
-    # Basic Pitch, whose labels the authors smooth and weigh, was seen to reach 0.59, and 0.45 in 400 steps.
-    assert after["onset_f1"] > (0.4 if name == "basic_pitch" else 0.8)
+    assert after["onset_f1"] > 0.8
     assert after["loss"] < 0.3 * before["loss"]
     if name == "basic_pitch":
         filters = [layer.kernel for layer in network.layers if isinstance(layer, keras.layers.Conv2D)]

@@ -10,7 +10,7 @@ import pydantic
 from keras import layers, ops
 
 from musicnet_tf.constant_q import ConstantQ
-from musicnet_tf.layers import HarmonicShift
+from musicnet_tf.layers import HarmonicShift, prior_bias
 from musicnet_tf.models import PIANO, HeadSpec, Model, ModelSpec
 from musicnet_tf.registry import MODELS
 from musicnet_tf.timebase import FrameClock
@@ -46,7 +46,8 @@ class BasicPitch(Model):
     pitch in thirds of a semitone, is a head of that name with 264 classes from MIDI 21 up; no task trains it yet, so
     that it is a bottleneck whose meaning is not supervised. There is neither offset nor velocity. As in their code,
     the 5×5 convolution that their Figure 1 draws before the contour's is left out. Label smoothing is a task's to
-    have.
+    have. Biases of the heads begin at about their share of cells, and not at 0 as theirs: filters of unit norm can turn
+    but not grow, and otherwise turn first towards telling that most cells are silent, and onsets are learnt late.
 
     Attributes:
         sample_rate: of the waveform that it takes.
@@ -81,12 +82,13 @@ class BasicPitch(Model):
         x = layers.BatchNormalization(synchronized=True)(x[..., None])
         shifts = tuple(round(_BINS_PER_SEMITONE * 12 * math.log2(harmonic)) for harmonic in _HARMONICS)
         stacked = HarmonicShift(shifts)(x)[:, :, :_NUM_CONTOURS]
-        contour = _convolve(_normalised(_convolve(stacked, 8, (3, 39))), 1, (5, 5), dtype="float32")
+        x = _normalised(_convolve(stacked, 8, (3, 39)))
+        contour = _convolve(x, 1, (5, 5), dtype="float32", bias_initializer=prior_bias(0.1))
         x = layers.ReLU()(_convolve(ops.sigmoid(contour), 32, (7, 7), strides=(1, _BINS_PER_SEMITONE)))
-        note = _convolve(x, 1, (7, 3), dtype="float32")
+        note = _convolve(x, 1, (7, 3), dtype="float32", bias_initializer=prior_bias(0.05))
         x = _normalised(_convolve(stacked, 32, (5, 5), strides=(1, _BINS_PER_SEMITONE)))
         heard = layers.concatenate([ops.cast(ops.sigmoid(note), x.dtype), x])
-        onset = _convolve(heard, 1, (3, 3), dtype="float32")
+        onset = _convolve(heard, 1, (3, 3), dtype="float32", bias_initializer=prior_bias(0.02))
         heads = {"onset": onset, "frame": note, "contour": contour}
         flat = {name: layers.Reshape(x.shape[1:3], dtype="float32", name=name)(x) for name, x in heads.items()}
         return keras.Model(audio, flat, name=self.name)
