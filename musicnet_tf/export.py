@@ -1,10 +1,14 @@
-"""Trained models → versioned SavedModels: windows or WAV files in, activations out, and the manifest with them.
+"""Trained models → versioned exports: windows or WAV files in, activations out, and the manifest with them.
 
 An export is what any stock TensorFlow Serving runs, and what `inference.load` takes:
 
     DIR/1/saved_model.pb, variables/        the signatures `SIGNATURE`, `WAV_SIGNATURE` and `DESCRIBE` of `inference`
     DIR/1/assets.extra/manifest.json        the same text as `DESCRIBE` gives
     DIR/1/assets.extra/tf_serving_warmup_requests
+
+or, for use without TensorFlow, what `musicnet_tf/lite/` runs:
+
+    DIR/1/model.tflite, manifest.json
 
 Two exports of one model are equal byte for byte.
 """
@@ -17,7 +21,7 @@ import shutil
 from collections.abc import Iterator
 from concurrent import futures
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from musicnet_tf import config, files, inference, validation, warmup
 from musicnet_tf.errors import ConfigError, ModelError, OutputError
@@ -27,12 +31,20 @@ if TYPE_CHECKING:
     import keras
 
     from musicnet_tf.config import Experiment
+    from musicnet_tf.lite.container import Precision
+
+Format = Literal["saved_model", "tflite"]
 
 
 def export(
-    model: str | Path, output_dir: str | Path, version: int | None = None, window_frames: int | None = None
+    model: str | Path,
+    output_dir: str | Path,
+    version: int | None = None,
+    window_frames: int | None = None,
+    form: Format = "saved_model",
+    precision: Precision = "float32",
 ) -> Path:
-    """Writes a SavedModel of a trained model: inference alone, stock operations alone.
+    """Writes a trained model for others to run: inference alone, stock operations alone.
 
     The version's folder appears under its name once it is whole, so that a server which watches
     `output_dir` never loads half of one.
@@ -43,17 +55,21 @@ def export(
         version: from 1; the next after those there by default.
         window_frames: frames in one window, where the family has this field; as trained by default. Longer
             windows overlap less, shorter ones take less memory; the weights are the same.
+        form: what is written.
+        precision: of a TFLite file; with `int8`, activations are no longer those of the trained model.
 
     Returns:
         The folder of the version.
 
     Raises:
         ModelError: where the model is missing, damaged, or itself an export.
-        ConfigError: where its windows cannot have that many frames.
+        ConfigError: where its windows cannot have that many frames, or the format not its operations or precision.
         OutputError: where the version exists or cannot be written.
     """
     folder = inference.locate(model)
-    if (folder / inference.SAVED_MODEL).exists():
+    if form == "saved_model" and precision != "float32":
+        raise ConfigError(f"precision={precision}: a SavedModel is of float32; take form=tflite")
+    if inference.is_export(folder):
         raise ModelError(f"{folder}: is an export already; name the run folder that it came from")
     output_dir = Path(output_dir)
     if version is not None:
@@ -63,7 +79,7 @@ def export(
         target = output_dir / str(version or next_version(output_dir))
         with _published(target) as part, futures.ThreadPoolExecutor(1) as fresh:
             # Keras counts layers of one kind by thread: in a new one, they have the same names in every export.
-            fresh.submit(_load_and_write, folder, part, window_frames).result()
+            fresh.submit(_load_and_write, folder, part, window_frames, form, precision).result()
     return target
 
 
@@ -99,16 +115,23 @@ def with_window_frames(
     return manifest.model_copy(update=update), experiment, rebuilt
 
 
-def _load_and_write(run: Path, folder: Path, window_frames: int | None) -> None:
+def _load_and_write(run: Path, folder: Path, window_frames: int | None, form: Format, precision: Precision) -> None:
     from musicnet_tf import runs
 
     manifest, experiment, network = runs.load(run)
     if window_frames is not None:
         manifest, experiment, network = with_window_frames(manifest, network, window_frames)
-    _write(folder, manifest, experiment, network)
+    if form == "tflite":
+        from musicnet_tf.lite import convert
+
+        files.make_folder(folder)
+        convert.write_model(folder, manifest, experiment, network, precision, run / runs.WEIGHTS)
+        manifest.write(folder)
+    else:
+        _write_saved_model(folder, manifest, experiment, network)
 
 
-def _write(folder: Path, manifest: Manifest, experiment: Experiment, network: keras.Model) -> None:
+def _write_saved_model(folder: Path, manifest: Manifest, experiment: Experiment, network: keras.Model) -> None:
     import tensorflow as tf
 
     from musicnet_tf import canonical, signatures

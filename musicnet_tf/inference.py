@@ -1,11 +1,11 @@
-"""Trained models ready to run: shipped ones by name, run folders, and exported SavedModels."""
+"""Trained models ready to run: shipped ones by name, run folders, exported SavedModels and TFLite files."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -21,6 +21,13 @@ if TYPE_CHECKING:
 PRETRAINED = Path(__file__).parent / "pretrained"
 DEFAULT_MODEL = "notes_harmonic_cnn"
 SAVED_MODEL = "saved_model.pb"
+WEIGHTS = "model.weights.h5"
+"""Of a run or shipped model, as `runs.save_weights` writes them."""
+LITE_MODEL = "model.tflite"
+"""Of `lite/container.py`: the graph of an export without TensorFlow, or beside the weights of the same model."""
+Runtime = Literal["auto", "tensorflow", "lite"]
+"""What a model is run by: `lite` is the package ai-edge-litert, which takes files `LITE_MODEL` alone; `auto` is that
+where there are both file and package, and else TensorFlow, which takes every form."""
 ASSETS = "assets.extra"
 """Where TensorFlow Serving keeps what is not part of the graph; the manifest of an export lies there."""
 
@@ -60,19 +67,29 @@ class Predictor:
 
     Calling it takes float32 windows `(batch, window_length)` and gives head → float32 activations in
     [0, 1], `(batch, num_frames, num_classes)`.
+
+    Attributes:
+        manifest: of the model; its geometry is that of the windows that this takes.
+        run: what is called with windows of that length.
+        runtime: `tensorflow` or `lite`.
     """
 
     manifest: Manifest
     run: Callable[[np.ndarray], dict[str, Any]]
+    runtime: str = "tensorflow"
 
     def __call__(self, windows: np.ndarray) -> dict[str, np.ndarray]:
         """Activations of a batch of windows. Raises ModelError where they are not of the model's length."""
+        self.check(windows)
+        return {head: np.asarray(values) for head, values in self.run(windows).items()}
+
+    def check(self, windows: np.ndarray) -> None:
+        """Raises ModelError where windows are not of the model's length."""
         expected = self.manifest.geometry.window_length
         if np.ndim(windows) != 2 or np.shape(windows)[1] != expected:
             raise ModelError(
                 f"{self.manifest.name} takes windows of shape (batch, {expected}), got {np.shape(windows)}"
             )
-        return {head: np.asarray(values) for head, values in self.run(windows).items()}
 
 
 def shipped() -> dict[str, Path]:
@@ -81,7 +98,7 @@ def shipped() -> dict[str, Path]:
 
 
 def locate(model: str | Path) -> Path:
-    """The folder of a model: a shipped one by name, a run folder, or a SavedModel or its parent of versions.
+    """The folder of a model: a shipped one by name, a run folder, or an export or its parent of versions.
 
     Raises:
         ModelError: where there is no such folder; the message lists the shipped models.
@@ -95,8 +112,17 @@ def locate(model: str | Path) -> Path:
             f"{model}: no folder and no shipped model{nearest(str(model), names)};"
             f" shipped: {', '.join(names) or 'none'}"
         )
-    versions = [path for path in folder.iterdir() if path.name.isdigit() and (path / SAVED_MODEL).exists()]
+    versions = [path for path in folder.iterdir() if path.name.isdigit() and _holds_graph(path)]
     return max(versions, key=lambda path: int(path.name)) if versions else folder
+
+
+def _holds_graph(folder: Path) -> bool:
+    return (folder / SAVED_MODEL).exists() or (folder / LITE_MODEL).exists()
+
+
+def is_export(folder: Path) -> bool:
+    """Whether a folder holds a graph without the weights that it was made from."""
+    return _holds_graph(folder) and not (folder / WEIGHTS).exists()
 
 
 def read_manifest(model: str | Path = DEFAULT_MODEL) -> Manifest:
@@ -105,16 +131,54 @@ def read_manifest(model: str | Path = DEFAULT_MODEL) -> Manifest:
     return Manifest.read(folder / ASSETS if (folder / SAVED_MODEL).exists() else folder)
 
 
-def load(model: str | Path = DEFAULT_MODEL) -> Predictor:
-    """Loads a model for prediction; imports TensorFlow.
+def load(model: str | Path = DEFAULT_MODEL, runtime: Runtime = "tensorflow") -> Predictor:
+    """Loads a model for prediction.
+
+    What it gives does not depend on the runtime, but for rounding where the file has the model's own precision; the
+    length of the windows that it takes may.
+
+    Args:
+        model: as of `locate`.
+        runtime: what runs it; TensorFlow is imported only where it is that.
 
     Raises:
-        ModelError: where it is missing, incomplete or damaged.
+        ModelError: where it is missing, incomplete or damaged, or not for that runtime.
     """
     folder = locate(model)
+    if runtime != "tensorflow" and (light := _load_lite(folder, required=runtime == "lite")):
+        return light
     if (folder / SAVED_MODEL).exists():
         return _load_saved_model(folder)
+    if is_export(folder):
+        return _load_lite_by_tensorflow(folder)
     return _load_weights(folder)
+
+
+def _load_lite(folder: Path, required: bool) -> Predictor | None:
+    """By the light runtime; None where file or package are missing and not required."""
+    from musicnet_tf.lite import predictor
+
+    interpreter = predictor.runtime()
+    if interpreter and (folder / LITE_MODEL).exists():
+        return predictor.load(folder, interpreter)
+    if not required:
+        return None
+    if interpreter:
+        raise ModelError(
+            f"{folder}: holds no {LITE_MODEL}; make one by `musicnet export --format=tflite`, or take"
+            " --runtime=tensorflow"
+        )
+    raise ModelError(
+        "--runtime=lite needs the package ai-edge-litert: install musicnet_tf[lite]; or take --runtime=auto"
+    )
+
+
+def _load_lite_by_tensorflow(folder: Path) -> Predictor:
+    import tensorflow as tf
+
+    from musicnet_tf.lite import predictor
+
+    return predictor.load(folder, tf.lite.Interpreter, "tensorflow")
 
 
 def _load_weights(folder: Path) -> Predictor:
