@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +26,7 @@ STEPS = ((-0.15, -0.1, -0.05, 0.05, 0.1, 0.15), (-0.03, -0.02, -0.01, 0.01, 0.02
 MAX_ROUNDS = 3
 CRITERIA = ("onset", "onset_offset")
 MIN_DURATIONS = (0.0, 0.02, 0.03, 0.05, 0.08)
+SMOOTHINGS = (0.0, 0.06)
 
 
 class Thresholds(pydantic.BaseModel):
@@ -89,9 +90,9 @@ def search_thresholds(heard: Sequence[Sequence[Heard]], spec: ModelSpec, start: 
     With an onset head the grid maximises onset F1 + (onset + offset) F1, for a note is lost as well by a
     `frame_threshold` that it does not outlast as by an `onset_threshold` that it does not reach. Then
     `onset_threshold` is refined for onset F1 and `frame_threshold` for onset + offset F1, in turn until
-    neither moves. Without an onset head, notes begin where `frame` rises, and its threshold is chosen for
-    onset F1. At last `min_duration`, for onset F1. Of equally good values the one nearest to the value so
-    far is kept.
+    neither moves. This is done with each of `SMOOTHINGS` of the onset head, and the best by that sum is taken.
+    Without an onset head, notes begin where `frame` rises, and its threshold is chosen for onset F1. At last
+    `min_duration`, for onset F1. Of equally good values the one nearest to the value so far is kept.
 
     Args:
         heard: the pieces of each corpus; each has some.
@@ -100,16 +101,11 @@ def search_thresholds(heard: Sequence[Sequence[Heard]], spec: ModelSpec, start: 
     """
     search = _Search(heard, spec)
     if "onset" in spec.heads:
+        smoothed = dict.fromkeys([start, *_varied(start, "onset_smoothing", SMOOTHINGS)])
         names = {"onset_threshold": ("onset",), "frame_threshold": ("onset_offset",)}
+        best = search.best([search.climb(each, names) for each in smoothed], CRITERIA, "onset_smoothing")
     else:
-        names = {"frame_threshold": ("onset",)}
-    best = search.grid(start, list(names), tuple(criterion for criteria in names.values() for criterion in criteria))
-    for _ in range(MAX_ROUNDS):
-        before = best
-        for name, criteria in names.items():
-            best = search.refine(best, name, criteria)
-        if best == before:
-            break
+        best = search.climb(start, {"frame_threshold": ("onset",)})
     best = search.best([best, *_varied(best, "min_duration", MIN_DURATIONS)], ("onset",), "min_duration")
     posteriorgram, frame_f1 = search.posteriorgram_threshold()
     means = {f"{name}/f1": search.f1(best, name) for name in CRITERIA}
@@ -145,6 +141,17 @@ class _Search:
         estimate = decode(heard.heads, self._clock, params, self._first_pitch)
         scores = note_metrics.score(heard.notes, estimate, CRITERIA)
         return {name: scores[f"{name}/f1"] for name in CRITERIA}
+
+    def climb(self, start: NoteDecoding, names: Mapping[str, tuple[str, ...]]) -> NoteDecoding:
+        """The best of the grid in all of some thresholds, then refined in one at a time for criteria of its own."""
+        best = self.grid(start, list(names), [criterion for criteria in names.values() for criterion in criteria])
+        for _ in range(MAX_ROUNDS):
+            before = best
+            for name, criteria in names.items():
+                best = self.refine(best, name, criteria)
+            if best == before:
+                break
+        return best
 
     def grid(self, start: NoteDecoding, names: Sequence[str], criteria: Sequence[str]) -> NoteDecoding:
         """The best of `start` and every combination of coarse values."""
