@@ -19,13 +19,11 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO, Literal, cast
+from typing import Any, BinaryIO, Literal, cast
 
-import av
 import numpy as np
 import soundfile
 import soxr
-from av.container import InputContainer
 
 from musicnet_tf.errors import AudioError
 
@@ -177,13 +175,14 @@ class _Stream:
         info: its header.
         chunks: `(samples, channels)` float32.
         promised: seconds that it was made with, where that can be told although they are not all there.
-        damage: what its bytes show to be wrong, or nothing.
+        damage, errors: what its bytes show to be wrong, or nothing; what its decoder raises.
     """
 
     info: AudioInfo
     chunks: Iterator[np.ndarray]
     promised: float | None = None
     damage: str = ""
+    errors: tuple[type[Exception], ...] = (soundfile.SoundFileError, ValueError)
 
 
 @contextlib.contextmanager
@@ -286,24 +285,26 @@ def _ogg_damage(file: BinaryIO) -> str:
 
 @contextlib.contextmanager
 def _av_decoder(name: str, file: BinaryIO) -> Iterator[_Stream]:
+    import av  # all of FFmpeg, which most recordings do not need
+
     # No protocol is allowed: a playlist posing as audio must not make FFmpeg open other files or addresses.
     try:
-        container = cast(InputContainer, av.open(file, mode="r", options={"protocol_whitelist": "none"}))
+        container = av.open(file, mode="r", options={"protocol_whitelist": "none"})
     except (av.FFmpegError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise AudioError(
-            f"{name}: not audio that can be decoded ({reason}); give wav, flac, ogg, mp3, m4a …"
-        ) from error
+        why = getattr(error, "strerror", None) or error
+        raise AudioError(f"{name}: not audio that can be decoded ({why}); give wav, flac, ogg, mp3, m4a …") from error
     with container:
         if not container.streams.audio:
             raise AudioError(f"{name}: holds no audio track; give wav, flac, ogg, mp3, m4a …")
         stream = container.streams.audio[0]
         duration = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else None
         info = AudioInfo(stream.rate or 0, stream.channels, None, duration)
-        yield _Stream(info, _av_chunks(container, stream), promised=duration)
+        errors = (av.FFmpegError, ValueError)  # the latter of odd frames
+        yield _Stream(info, _av_chunks(av, container, stream), duration, errors=errors)
 
 
-def _av_chunks(container: InputContainer, stream: av.AudioStream) -> Iterator[np.ndarray]:
+def _av_chunks(av: Any, container: Any, stream: Any) -> Iterator[np.ndarray]:
+
     rate = stream.rate  # the decoder changes the stream's own as it goes
     for _, frames in itertools.groupby(container.decode(stream), lambda f: (f.sample_rate, f.layout.name)):
         # One converter takes frames of one kind alone, and broadcasts join parts of several. Channels stay as they
@@ -347,7 +348,7 @@ def _as_mono(name: str, stream: _Stream, max_seconds: float) -> Iterator[np.ndar
             _check_length(name, count, rate, max_seconds)
             peak = max(peak, float(np.abs(mono).max(initial=0.0)))
             yield mono
-    except (soundfile.SoundFileError, av.FFmpegError, ValueError) as error:  # ValueError: PyAV, of odd frames
+    except stream.errors as error:
         damage = getattr(error, "strerror", None) or str(error)
     if not count:
         raise AudioError(f"{name}: no sample could be decoded ({damage or 'it holds none'}); is the file damaged?")

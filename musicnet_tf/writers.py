@@ -14,7 +14,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 import musicnet_tf
-from musicnet_tf import files, plots, scores
+from musicnet_tf import files, scores
 from musicnet_tf.errors import ConfigError, OutputError
 from musicnet_tf.events import UNKNOWN, Notes
 from musicnet_tf.registry import nearest
@@ -163,6 +163,8 @@ def read_npz(path: str | Path) -> tuple[dict[str, np.ndarray], FrameClock, int]:
 
 def write_png(path: str | Path, notes: Notes, duration: float, title: str = "") -> None:
     """A picture of the piano roll."""
+    from musicnet_tf import plots  # brings matplotlib, for one format
+
     picture = plots.to_png_bytes(plots.piano_roll(notes, duration=duration, title=title))
     with files.atomic(path) as part:
         part.write_bytes(picture)

@@ -77,11 +77,12 @@ def _transcribe(recordings: list[Path], formats: list[Format]) -> Iterator[trans
 
     thresholds = {"onset_threshold": _ONSET_THRESHOLD.value, "frame_threshold": _FRAME_THRESHOLD.value}
     with contextlib.ExitStack() as stack:
-        predictor: transcription.Predictor = (
-            stack.enter_context(server_flags.connect())
-            if server_flags.SERVER.value
-            else inference.load(_MODEL.value or inference.DEFAULT_MODEL)
-        )
+        predictor: transcription.Predictor
+        if server_flags.SERVER.value:
+            predictor = stack.enter_context(server_flags.connect())
+        else:
+            with _hidden("pandas", "sklearn"):  # Keras imports them where it finds them, for data that no verb here has
+                predictor = inference.load(_MODEL.value or inference.DEFAULT_MODEL)
 
         def chosen(manifest: Manifest) -> Decoding:
             return decode.decoding_of(manifest, "notes", **thresholds)
@@ -90,6 +91,21 @@ def _transcribe(recordings: list[Path], formats: list[Format]) -> Iterator[trans
         yield from transcription.transcribe_batch(
             recordings, predictor, _OUTPUT_DIR.value, formats, chosen, _BATCH_SIZE.value
         )
+
+
+@contextlib.contextmanager
+def _hidden(*names: str) -> Iterator[None]:
+    """Packages as if they were not installed, but for those that are imported already.
+
+    What imports them where it can is imported without them: a quarter of the work of importing TensorFlow.
+    """
+    absent = [name for name in names if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]  # None makes `import` raise ImportError
+    try:
+        yield
+    finally:
+        for name in absent:
+            del sys.modules[name]
 
 
 def _report(result: transcription.Result) -> None:
