@@ -15,6 +15,7 @@ import json
 import os
 import sys
 import time
+import types
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -102,7 +103,10 @@ def harmonica(model: str) -> Listener:
 
 
 def transkun(model: str) -> Listener:
-    """Transkun as its command line runs it. It decodes segment by segment, so that inference holds decoding."""
+    """Transkun as its command line runs it. It decodes segment by segment, so that inference holds decoding.
+
+    It asks torchaudio for mel filters, which its weights hold as well and then replace: zeros do in the meantime.
+    """
     import moduleconf
     import soxr
     import torch
@@ -111,11 +115,15 @@ def transkun(model: str) -> Listener:
 
     torch.set_num_threads(THREADS)
     torch.set_grad_enabled(False)
+    mel = types.SimpleNamespace(melscale_fbanks=lambda n_freqs, n_mels, **_: torch.zeros(n_freqs, n_mels))
+    sys.modules["torchaudio"] = types.SimpleNamespace(functional=mel)  # type: ignore[assignment]
     folder = Path(package.__file__).parent / "pretrained"
     configured = moduleconf.parseFromFile(str(folder / f"{model}.conf"))["Model"]
     loaded = configured.module.TransKun(conf=configured.config)
     stored = torch.load(folder / f"{model}.pt", map_location="cpu", weights_only=False)
-    loaded.load_state_dict(stored.get("best_state_dict", stored.get("state_dict")), strict=False)
+    missing, _ = loaded.load_state_dict(stored.get("best_state_dict", stored.get("state_dict")), strict=False)
+    if any("freq2mels" in name for name in missing):
+        raise RuntimeError("its weights hold no mel filters")
     loaded.eval()
 
     def read(path: str) -> Any:
