@@ -233,11 +233,13 @@ class Score:
         measures: nominal seconds at which each measure begins, ascending, float64 `(m,)`; empty where unknown.
         jumps: where the page sends the player elsewhere (repeat signs, endings, da capo), float64 `(k, 2)`
             nominal seconds from and to; empty where the form has no such signs, as MIDI.
+        beats: in nominal seconds, by the time signatures; None where the reader does not tell them.
     """
 
     notes: Notes
     measures: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0))
     jumps: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((0, 2)))
+    beats: Beats | None = None
 
 
 def _validate(columns: dict[str, np.ndarray]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from musicnet_tf.errors import ScoreError
 from musicnet_tf.events import Notes
-from musicnet_tf.scores.beats import beats_a_bar, beats_of_labels, beats_of_score, read_beats
+from musicnet_tf.scores.beats import beats_of_labels, beats_of_score, read_beats
 from musicnet_tf.scores.midi import (
     DEFAULT_VELOCITY,
     read_midi,
@@ -38,7 +38,6 @@ __all__ = [
     "MUSICNET_COLUMNS",
     "READERS",
     "SCORE_READERS",
-    "beats_a_bar",
     "beats_of_labels",
     "beats_of_score",
     "format_musicnet_csv",

@@ -10,7 +10,8 @@ import numpy as np
 
 from musicnet_tf.errors import ScoreError
 from musicnet_tf.events import UNKNOWN, Beats, Notes
-from musicnet_tf.scores import midi, tables
+from musicnet_tf.scores import midi, tables, written
+from musicnet_tf.scores.meter import beats_a_bar
 
 ANNOTATION_SUFFIXES = (".beats", "_annotations.txt")
 """What the name of a file of beats adds to the stem of its recording or score: beat_this's, and ASAP's."""
@@ -19,17 +20,6 @@ _ASAP_LABEL = re.compile(r"(?P<kind>b|db|bR)(?:,(?:(?P<beats>\d+)/(?P<unit>\d+))
 _BEYOND = 0.25
 _GRID = 12
 _ON_GRID = 0.9
-
-
-def beats_a_bar(numerator: int, denominator: int) -> int:
-    """Beats of a bar as a conductor counts them: 6, 9, 12 … of whatever value are 2, 3, 4 … dotted ones.
-
-    As in ASAP's annotations and in `pretty_midi`; all the bars of ASAP that its time signatures tell whole are so.
-
-    >>> [beats_a_bar(*signature) for signature in ((4, 4), (3, 8), (6, 8), (6, 4), (12, 16), (5, 8))]
-    [4, 3, 2, 2, 4, 5]
-    """
-    return numerator // 3 if numerator > 3 and numerator % 3 == 0 else numerator
 
 
 def read_beats(path: str | Path) -> Beats:
@@ -83,11 +73,11 @@ def beats_of_labels(notes: Notes, quarters: float = 1.0) -> Beats | None:
 
 
 def beats_of_score(path: str | Path) -> Beats | None:
-    """The beats of what `scores.read` gives for a file, from the file itself or an annotation beside it.
+    """The beats in the time of the notes that a file of any form holds, from the file or an annotation beside it.
 
     An annotation is named as the score with one of `ANNOTATION_SUFFIXES`. Without one, a MIDI file's own beats count
-    if its notes lie on their grid: of a recorded performance the tempo is just told as 120. None where nothing
-    tells of beats.
+    if its notes lie on their grid: of a recorded performance the tempo is just told as 120. MusicXML tells beats by
+    its time signatures, and MusicNet's labels in `start_beat`. None where nothing tells of beats.
 
     Raises:
         ScoreError: where a file is not what its suffix says.
@@ -99,6 +89,8 @@ def beats_of_score(path: str | Path) -> Beats | None:
         return read_beats(annotation)
     if path.suffix.lower() == ".csv":
         return beats_of_labels(tables.read_musicnet_csv(path))
+    if path.suffix.lower() in (".mxl", ".musicxml", ".xml"):
+        return written.read_score(path).beats
     if path.suffix.lower() in (".mid", ".midi") and _on_grid(midi.read_midi_score(path).notes):
         return midi.read_midi_beats(path)
     return None

@@ -22,7 +22,8 @@ import numpy as np
 from defusedxml.common import DefusedXmlException
 
 from musicnet_tf.errors import ScoreError
-from musicnet_tf.events import Notes, Score
+from musicnet_tf.events import Beats, Notes, Score
+from musicnet_tf.scores.meter import Bar, written_beats
 from musicnet_tf.scores.musicxml_part import Measure, PartReader, WrittenNote
 from musicnet_tf.scores.note_values import note_value
 from musicnet_tf.scores.repeats import Sign, jumps
@@ -74,7 +75,18 @@ def read_musicxml_score(path: str | Path, *, constant_tempo: bool = False) -> Sc
         Notes(onset, offset, pitch, None, program, start, length, note_value(length)),  # type: ignore[arg-type]
         np.unique(tempo_map.seconds(np.array(begins[:-1], np.float64))),
         tempo_map.seconds(np.array(leaps, np.float64).reshape(-1, 2)),
+        _beats(parts, begins, tempo_map),
     )
+
+
+def _beats(parts: list[list[Measure]], begins: list[Fraction], tempo_map: TempoMap) -> Beats:
+    """By the time signatures of the longest part, the first of several."""
+    longest = max(parts, key=len, default=[])
+    lengths = (end - begin for begin, end in pairwise(begins))
+    bars = [Bar(length, m.nominal, m.beat) for length, m in zip(lengths, longest, strict=True)]
+    beats = written_beats([bar for bar in bars if bar.length])
+    places = np.array([float(place) for place, _ in beats])
+    return Beats(tempo_map.seconds(places), [position for _, position in beats])  # type: ignore[arg-type]
 
 
 def _begins(parts: list[list[Measure]]) -> list[Fraction]:

@@ -11,6 +11,7 @@ from xml.etree.ElementTree import Element
 
 from musicnet_tf.errors import ScoreError
 from musicnet_tf.scores.instruments import program_of
+from musicnet_tf.scores.meter import beats_a_bar
 from musicnet_tf.scores.repeats import SignKind
 
 GRACE = Fraction(1, 8)
@@ -56,6 +57,7 @@ class Measure:
     Attributes:
         number: as printed.
         nominal: quarter notes of the time signature.
+        beat: quarter notes of one of its beats.
         filled: quarter notes that notes and rests fill.
         notes: with places from the beginning of the measure.
         tempi: (place, quarter notes a minute).
@@ -64,6 +66,7 @@ class Measure:
 
     number: str
     nominal: Fraction = Fraction(4)
+    beat: Fraction = Fraction(1)
     filled: Fraction = Fraction(0)
     notes: list[WrittenNote] = dataclasses.field(default_factory=list)
     tempi: list[tuple[Fraction, float]] = dataclasses.field(default_factory=list)
@@ -89,7 +92,7 @@ class PartReader:
         self._programs = self._read_programs(told)
         self._default = next(iter(self._programs.values()), program_of(self._name))
         self._divisions = Fraction(1)
-        self._nominal = Fraction(4)
+        self._nominal, self._beat = Fraction(4), Fraction(1)
         self._transposition: dict[str | None, int] = {}
         self.dropped = 0
 
@@ -109,7 +112,7 @@ class PartReader:
                 if child.tag in handlers:
                     handlers[child.tag](child)
             self._flush_graces()
-            self._measure.nominal = self._nominal
+            self._measure.nominal, self._measure.beat = self._nominal, self._beat
             measures.append(self._measure)
         return measures
 
@@ -137,21 +140,25 @@ class PartReader:
                 raise self._error("divisions must be above 0")
         time = element.find("time")
         if time is not None and time.find("beats") is not None:
-            self._nominal = self._time(time)
+            self._nominal, self._beat = self._time(time)
         for transpose in element.findall("transpose"):
             octaves = self._number_in(transpose.findtext("octave-change", "0"), "octave-change")
             semitones = self._number_in(transpose.findtext("chromatic", "0"), "chromatic") + 12 * octaves
             self._transposition[transpose.get("number")] = round(semitones)
 
-    def _time(self, time: Element) -> Fraction:
-        """Quarter notes of a measure; `3+2` over 8 and several pairs add up."""
-        total = Fraction(0)
+    def _time(self, time: Element) -> tuple[Fraction, Fraction]:
+        """Quarter notes of a measure and of a beat; `3+2` over 8 and several pairs add up, in the shortest unit."""
+        total, shortest = Fraction(0), Fraction(4)
         for beats, unit in zip(time.findall("beats"), time.findall("beat-type"), strict=False):
             size = self._number_in(unit.text, "beat-type")
             if size <= 0:
                 raise self._error("beat-type must be above 0")
             total += sum(self._number_in(term, "beats") for term in (beats.text or "").split("+")) * 4 / size
-        return total
+            shortest = min(shortest, 4 / size)
+        count = total / shortest
+        if count < 1 or count.denominator != 1:
+            return total, shortest
+        return total, total / beats_a_bar(int(count), round(4 / shortest))
 
     def _note(self, element: Element) -> None:
         chord, grace = element.find("chord") is not None, element.find("grace") is not None
