@@ -115,8 +115,35 @@ def test_at_a_steady_tempo_beats_are_where_the_tempo_says(steps, pace, first):
     place = np.cumsum([0, *steps]) / 4
     onset = first + pace * place
     notes = Notes(onset, onset + 0.1, np.full(len(place), 60), start_beat=place)
-    beats = scores.beats_of_labels(notes)
+    beats = scores.beats_of_labels(notes, quarters=1.0)
     np.testing.assert_allclose(beats.time, first + pace * np.arange(math.floor(place[-1] + 0.25) + 1), atol=1e-9)
+
+
+def in_bars(pattern, quarters, count=20):
+    """Notes that begin at the places of a pattern in each bar of so many quarter notes, each up to the next, at 90."""
+    place = (np.array(pattern) + quarters * np.arange(count)[:, None]).ravel()
+    length = np.diff(place, append=count * quarters)
+    return Notes(place / 1.5, (place + length) / 1.5, np.full(len(place), 60), start_beat=place, end_beat=length)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "bar", "expected"),
+    [
+        ([0, 1, 1.5, 2, 3], 4, (1.0, 0.0)),
+        ([0, 1.5, 2, 3, 3.5], 4, (1.0, 0.0)),  # a habanera: dotted notes do not make a bar compound
+        ([0, 1, 1.5, 2.5], 3, (1.5, 0.0)),  # 6/8: quarter and eighth, twice
+        ([0, 1.5, 2, 2.5], 3, (1.5, 0.0)),
+        ([0, 1, 2], 3, (1.0, 0.0)),  # 3/4
+        ([0, 0.5, 1.5, 2], 3, (1.5, 0.5)),  # 6/8 after a pickup of an eighth
+    ],
+)
+def test_pulse_tells_dotted_quarters_from_quarters(pattern, bar, expected):
+    notes = in_bars(pattern, bar)
+    assert scores.pulse(notes) == expected
+    quarters, first = expected
+    inside = np.arange(first, notes.start_beat.max() + 0.25 * quarters, quarters)
+    np.testing.assert_allclose(scores.beats_of_labels(notes).time, inside / 1.5)
+    assert scores.pulse(in_bars(pattern, bar, count=4)) == (1.0, 0.0)  # too short to tell
 
 
 def midi_file(path, signatures, tempo=90.0, seconds=12.0, onsets=()):

@@ -1,4 +1,4 @@
-"""Corpora, one file each. A corpus yields recordings: id, audio, notes, split, metadata; nothing else."""
+"""Corpora, one file each. A corpus yields recordings: id, audio, notes, beats, split, metadata; nothing else."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from musicnet_tf.events import Notes
+from musicnet_tf.events import Beats, Notes
 from musicnet_tf.registry import Entry
 
 Split = Literal["train", "validation", "test"]
@@ -62,6 +62,15 @@ class Dataset(Entry, abc.ABC):
     @abc.abstractmethod
     def load_notes(self, recording: Recording) -> Notes:
         """The notes in seconds from the first sample. Raises ScoreError."""
+
+    def load_beats(self, recording: Recording) -> Beats | None:
+        """The beats in seconds from the first sample; None where the corpus does not tell them. Raises ScoreError."""
+        return None
+
+    @classmethod
+    def annotations(cls) -> tuple[str, ...]:
+        """What the corpus may tell of its recordings: `notes` first, then `beats` where `load_beats` is its own."""
+        return ("notes",) if cls.load_beats is Dataset.load_beats else ("notes", "beats")
 
 
 def stable_split(work: str, validation: float = 0.1, test: float = 0.0) -> Split:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from musicnet_tf import scores
@@ -12,18 +14,27 @@ _DRIFT_SECONDS = 4.0  # in which the tempo forgets where it was
 _SHORTEST = 0.03
 
 
-def at_tempo(notes: Notes, factor: float) -> Notes:
-    """The notes `factor` times as fast."""
-    return scores.with_columns(notes, onset=notes.onset / factor, offset=notes.offset / factor)
+Pace = Callable[[np.ndarray], np.ndarray]
+"""Seconds as written → seconds as played."""
 
 
-def with_rubato(notes: Notes, depth: float, rng: np.random.Generator) -> Notes:
-    """The notes at a tempo that drifts.
+def moved(notes: Notes, pace: Pace) -> Notes:
+    """The notes as played."""
+    return scores.with_columns(notes, onset=pace(notes.onset), offset=pace(notes.offset))
+
+
+def at_tempo(factor: float) -> Pace:
+    """All `factor` times as fast."""
+    return lambda times: times / factor
+
+
+def rubato(end: float, depth: float, rng: np.random.Generator) -> Pace:
+    """A tempo that drifts from 0 to `end`.
 
     The logarithm of the speed is a random walk drawn back to 0 (Ornstein and Uhlenbeck) with standard deviation
-    `depth`, drawn each second and held; order and coincidence of notes stay.
+    `depth`, drawn each second and held; order and coincidence of events stay.
     """
-    num_seconds = int(np.ceil(notes.end)) + 1
+    num_seconds = int(np.ceil(end)) + 1
     kept = np.exp(-1.0 / _DRIFT_SECONDS)
     steps = rng.normal(0.0, depth, num_seconds) * np.sqrt(1.0 - kept**2)
     walk, at = np.zeros(num_seconds), float(rng.normal(0.0, depth))
@@ -32,8 +43,12 @@ def with_rubato(notes: Notes, depth: float, rng: np.random.Generator) -> Notes:
         at = kept * at + step
     played = np.concatenate([[0.0], np.cumsum(np.exp(-walk))])
     written = np.arange(num_seconds + 1)
-    onset, offset = (np.interp(times, written, played) for times in (notes.onset, notes.offset))
-    return scores.with_columns(notes, onset=onset, offset=offset)
+
+    def pace(times: np.ndarray) -> np.ndarray:
+        outside = np.minimum(times, 0.0) + np.maximum(times - num_seconds, 0.0)  # beats may lie there, no notes
+        return np.interp(times, written, played) + outside
+
+    return pace
 
 
 def with_asynchrony(notes: Notes, seconds: float, rng: np.random.Generator) -> Notes:

@@ -16,7 +16,7 @@ from musicnet_tf.alignment import report
 from musicnet_tf.alignment.report import Row
 from musicnet_tf.datasets import Dataset, Recording, Split, _layout, stable_split
 from musicnet_tf.errors import DatasetError, ScoreError
-from musicnet_tf.events import UNKNOWN, Notes
+from musicnet_tf.events import UNKNOWN, Beats, Notes
 from musicnet_tf.registry import DATASETS
 
 _KEYBOARDS = range(8)
@@ -72,6 +72,9 @@ class Aligned(Dataset):
 
     def load_notes(self, recording: Recording) -> Notes:
         return scores.read_musicnet_csv(self._labels(self._row(recording)))
+
+    def load_beats(self, recording: Recording) -> Beats | None:
+        return scores.beats_of_labels(self.load_notes(recording))
 
     def _rows(self) -> dict[str, Row]:
         _layout.need_root(self.root, self.name)

@@ -12,7 +12,7 @@ import numpy as np
 from musicnet_tf import audio, scores
 from musicnet_tf.datasets import Dataset, Recording, _layout
 from musicnet_tf.errors import DatasetError
-from musicnet_tf.events import Notes
+from musicnet_tf.events import Beats, Notes
 from musicnet_tf.registry import DATASETS
 
 PROGRAMS = {"violin": 40, "clarinet": 71, "saxphone": 66, "bassoon": 70}
@@ -39,8 +39,8 @@ class _Item(NamedTuple):
 class Bach10(Dataset):
     """Mixes `<nn>-<title>.<audio>` and parts `<nn>-<title>-<part>.<audio>`, notes in `<nn>-<title>.musicnet.csv`.
 
-    Files may lie in `root` or in one folder a chorale. A part carries the notes of its instrument alone; beats are
-    in `start_beat`.
+    Files may lie in `root` or in one folder a chorale. A part carries the notes of its instrument alone, and the
+    beats that a person tapped to the mix, which all notes together tell in `start_beat`.
 
     Attributes:
         stems: whether the parts are recordings too, beside the mixes.
@@ -69,6 +69,9 @@ class Bach10(Dataset):
         item = self._item(recording)
         notes = scores.read_musicnet_csv(item.label)
         return notes[notes.instrument == PROGRAMS[item.part]] if item.part else notes
+
+    def load_beats(self, recording: Recording) -> Beats | None:
+        return scores.beats_of_labels(scores.read_musicnet_csv(self._item(recording).label), quarters=1.0)
 
     def _recording(self, item: _Item) -> Recording:
         number, title = item.chorale.split("-", 1)

@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from musicnet_tf import works
+from musicnet_tf import scores, works
 from musicnet_tf.datasets import Dataset, Recording, Split, _layout, _musicnet_forms
-from musicnet_tf.events import Notes
+from musicnet_tf.events import Beats, Notes
 from musicnet_tf.registry import DATASETS
 
 PAPER_TEST = ("1819", "2303", "2382")
@@ -65,6 +65,9 @@ class MusicNet(Dataset):
 
     def load_notes(self, recording: Recording) -> Notes:
         return self._form().load_notes(recording.id).shift(self.delay)
+
+    def load_beats(self, recording: Recording) -> Beats | None:
+        return scores.beats_of_labels(self.load_notes(recording))
 
     def _form(self) -> _musicnet_forms.Form:
         return _musicnet_forms.detect(self.root, trust_pickle=self.trust_pickle)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import itertools
@@ -16,7 +17,7 @@ from musicnet_tf import effects, scores, synthesis, works
 from musicnet_tf.datasets import Dataset, Recording, _performance, stable_split
 from musicnet_tf.effects import Effects
 from musicnet_tf.errors import DatasetError, ScoreError
-from musicnet_tf.events import UNKNOWN, Notes
+from musicnet_tf.events import UNKNOWN, Beats, Notes
 from musicnet_tf.registry import DATASETS
 
 _WRITTEN = (".mxl", ".musicxml")
@@ -41,6 +42,7 @@ class Rendered(Dataset):
     sounds out of it is cut. Where the score tells no velocity, one is drawn that wanders as a phrase
     does. Notes that a MIDI channel cannot hold at once are resolved as `scores.without_overlaps` does.
     The notes returned are the notes played, at concert pitch: `tune_cents` and `voice_tune_cents` are not told.
+    Beats are those of `scores.beats_of_score`, moved and cut as the notes are.
 
     Attributes:
         soundfonts: files to choose from; all that are installed where none is named.
@@ -126,16 +128,9 @@ class Rendered(Dataset):
         return effects.apply(audio, sample_rate, self.effects, _rng(self.seed, recording.id, "effects"))
 
     def load_notes(self, recording: Recording) -> Notes:
-        path, id = self.root / recording.metadata["score"], recording.id
-        notes = _performance.at_tempo(_read(path, self.sustain), self._tempo(id))
-        if path.suffix.lower() in _WRITTEN:
-            notes = _performance.with_rubato(notes, self.rubato, _rng(self.seed, id, "rubato"))
-            notes = _performance.with_asynchrony(notes, self.asynchrony, _rng(self.seed, id, "asynchrony"))
+        notes, id = self._performed(recording), recording.id
         if self.excerpt_seconds is not None:
-            place = _unit(self.seed, id.partition(_VARIANT)[0], "start")
-            start = place * max(0.0, notes.end - self.excerpt_seconds)
-            if len(notes) and not ((notes.onset >= start) & (notes.onset < start + self.excerpt_seconds)).any():
-                start = notes.onset[0]
+            start = self._start(notes, self.excerpt_seconds, id)
             notes = notes[notes.onset >= start].shift(-start)
             notes = notes[notes.onset < self.excerpt_seconds]
             notes = scores.with_columns(notes, offset=np.minimum(notes.offset, self.excerpt_seconds))
@@ -145,6 +140,47 @@ class Rendered(Dataset):
         if self.velocity_curve:
             velocity = _performance.curved(velocity, 2.0 ** self._between(self.velocity_curve, id, "velocity curve"))
         return scores.with_columns(notes, velocity=velocity, instrument=instrument)
+
+    def load_beats(self, recording: Recording) -> Beats | None:
+        beats = _read_beats(self._path(recording))
+        if beats is None:
+            return None
+        for pace in self._paces(recording):
+            beats = dataclasses.replace(beats, time=pace(beats.time))
+        if self.excerpt_seconds is None:
+            return beats
+        start = self._start(self._performed(recording), self.excerpt_seconds, recording.id)
+        return beats.shift(-start).within(0.0, self.excerpt_seconds)
+
+    def _path(self, recording: Recording) -> Path:
+        return self.root / recording.metadata["score"]
+
+    def _paces(self, recording: Recording) -> list[_performance.Pace]:
+        """What moves all that is written in the score, one after the other."""
+        paces = [_performance.at_tempo(self._tempo(recording.id))]
+        path = self._path(recording)
+        if path.suffix.lower() in _WRITTEN:
+            end = float(paces[0](np.array(_read(path, self.sustain).end)))
+            paces.append(_performance.rubato(end, self.rubato, _rng(self.seed, recording.id, "rubato")))
+        return paces
+
+    def _performed(self, recording: Recording) -> Notes:
+        """The notes of the whole score as played."""
+        path = self._path(recording)
+        notes = _read(path, self.sustain)
+        for pace in self._paces(recording):
+            notes = _performance.moved(notes, pace)
+        if path.suffix.lower() in _WRITTEN:
+            rng = _rng(self.seed, recording.id, "asynchrony")
+            notes = _performance.with_asynchrony(notes, self.asynchrony, rng)
+        return notes
+
+    def _start(self, notes: Notes, seconds: float, id: str) -> float:
+        """Where the excerpt begins; where no note would begin in it, at the first."""
+        start = _unit(self.seed, id.partition(_VARIANT)[0], "start") * max(0.0, notes.end - seconds)
+        if len(notes) and not ((notes.onset >= start) & (notes.onset < start + seconds)).any():
+            return float(notes.onset[0])
+        return start
 
     def _play(self, notes: Notes, recording: Recording, sample_rate: int) -> np.ndarray:
         """The instruments that one soundfont plays are played at once."""
@@ -281,6 +317,11 @@ def _read(path: Path, sustain: bool) -> Notes:
     if sustain and path.suffix.lower() in (".mid", ".midi"):
         return scores.read_midi(path, sustain=True)
     return scores.read(path)
+
+
+@functools.lru_cache(maxsize=4)
+def _read_beats(path: Path) -> Beats | None:
+    return scores.beats_of_score(path)
 
 
 def _revoiced(notes: Notes, sound: dict[int, int]) -> Notes:

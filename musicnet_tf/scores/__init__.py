@@ -7,7 +7,7 @@ from pathlib import Path
 
 from musicnet_tf.errors import ScoreError
 from musicnet_tf.events import Notes
-from musicnet_tf.scores.beats import beats_of_labels, beats_of_score, read_beats
+from musicnet_tf.scores.beats import beats_of_labels, beats_of_score, pulse, read_beats
 from musicnet_tf.scores.midi import (
     DEFAULT_VELOCITY,
     read_midi,
@@ -42,6 +42,7 @@ __all__ = [
     "beats_of_score",
     "format_musicnet_csv",
     "is_musicnet_csv",
+    "pulse",
     "read",
     "read_beats",
     "read_maps_tsv",
