@@ -13,6 +13,8 @@ from typing import Any
 import pydantic
 import tensorflow as tf
 
+_TIMES = ("notes/onset", "notes/offset", "beats/time")  # of a record, in samples
+
 
 class Augmentation(pydantic.BaseModel):
     """How strongly windows are changed. The default changes nothing.
@@ -80,7 +82,7 @@ def transposed(
     size = tf.size(excerpt, tf.int64)
     stretch = tf.cast(tf.math.ceil(scale * (length - 1)), tf.int64) + 1
     start = start * tf.maximum(size - stretch, 0) // tf.maximum(size - length, 1)
-    moved = {name: _on_window(record[name], start, scale) for name in ("notes/onset", "notes/offset")}
+    moved = {name: _on_window(record[name], start, scale) for name in _TIMES if name in record}
     return resample(excerpt, start, scale, length), {**record, **moved, "notes/pitch": record["notes/pitch"] + shift}
 
 

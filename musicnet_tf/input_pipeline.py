@@ -125,18 +125,31 @@ def open_sources(experiment: Experiment, split: Split) -> list[WindowSource]:
     """The record sets of one side of an experiment, checked; those without that split are left out.
 
     Raises:
-        ConfigError: where no set has any excerpt of that split, or a sample rate is not the model's.
+        ConfigError: where no set has any excerpt of that split, a sample rate is not the model's, or a set does not
+            tell what the task learns from.
         RecordError: where a set is damaged or cannot be decoded here.
     """
     data = experiment.data
     named: tuple[Source, ...] = data.train if split == "train" else data.validation or data.train
     rate = experiment.model.spec().clock.sample_rate
     sources = [WindowSource.open(data.path(s), split, rate, s.weight) for s in named]
+    for source in sources:
+        _check_annotations(source, experiment.task)
     filled = [source for source in sources if source.num_excerpts]
     if not filled:
         names = ", ".join(str(source.folder) for source in sources)
         raise ConfigError(f"data.{split}: no excerpts in the {split} split of {names}")
     return filled
+
+
+def _check_annotations(source: WindowSource, task: Task) -> None:
+    told = source.info.annotations
+    missing = [what for what in task.annotations if what not in told]
+    if missing:
+        raise ConfigError(
+            f"{source.folder}: its records tell {' and '.join(told)} and no {missing[0]}, from which task {task.name!r}"
+            " learns; build them again if the corpus tells them, or name another set"
+        )
 
 
 def _check_polyphony(sources: list[WindowSource], experiment: Experiment, spec: ModelSpec) -> None:

@@ -1,13 +1,14 @@
-"""The versioned record: one tf.Example is a contiguous excerpt of one recording, its audio and its notes.
+"""The versioned record: one tf.Example is a contiguous excerpt of one recording, its audio, notes and beats.
 
-Records hold events, not piano rolls: hop, window and label set change without rebuilding. Event times are
-integer sample indices from the excerpt's first sample, at the record's own sample rate, as in MusicNet's
-label files; a note that reaches into the excerpt keeps its true (then negative) onset.
+Records hold events, not piano rolls: hop, window and label set change without rebuilding. Event times are integer
+sample indices from the excerpt's first sample, at the record's own sample rate, as in MusicNet's label files; a note
+that reaches into the excerpt keeps its true (then negative) onset. What not every corpus tells, as beats, is optional.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -22,7 +23,7 @@ from musicnet_tf import files, validation
 from musicnet_tf.audio import Encoding
 from musicnet_tf.datasets import Recording, Split
 from musicnet_tf.errors import RecordError, ScoreError
-from musicnet_tf.events import Notes
+from musicnet_tf.events import Beats, Notes
 
 SCHEMA_VERSION = 1
 INFO = "dataset_info.json"
@@ -39,16 +40,21 @@ _EVENTS = {
     "notes/end_beat": tf.float32,
     "notes/note_value": tf.string,
 }
+_BEATS = {"beats/time": tf.int64, "beats/position": tf.int64}
+BEATS_KNOWN = "beats/known"
+"""1 in records of recordings whose beats are told, also where none falls into the excerpt; 0 or absent in others."""
+
 FEATURES: dict[str, Any] = {
     **{name: tf.io.FixedLenFeature((), dtype) for name, dtype in _SCALARS.items()},
     **{name: tf.io.FixedLenFeature((), tf.string) for name in (*_TEXTS, "audio")},
-    **{name: tf.io.RaggedFeature(dtype) for name, dtype in _EVENTS.items()},
+    **{name: tf.io.RaggedFeature(dtype) for name, dtype in {**_EVENTS, **_BEATS}.items()},
+    BEATS_KNOWN: tf.io.FixedLenFeature((), tf.int64, default_value=0),
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Excerpt:
-    """A stretch of a recording: float32 audio `(samples,)` and the notes in seconds from its start."""
+    """A stretch of a recording: float32 audio `(samples,)`, and notes, and beats if told, in seconds from its start."""
 
     recording: Recording
     corpus: str
@@ -57,26 +63,44 @@ class Excerpt:
     sample_rate: int
     audio: np.ndarray
     notes: Notes
+    beats: Beats | None = None
 
 
-def cut(recording: Recording, corpus: str, audio: np.ndarray, notes: Notes, rate: int, seconds: float) -> list[Excerpt]:
+def cut(
+    recording: Recording,
+    corpus: str,
+    audio: np.ndarray,
+    notes: Notes,
+    rate: int,
+    seconds: float,
+    beats: Beats | None = None,
+) -> list[Excerpt]:
     """Cuts a recording into excerpts of `seconds`, the last one as long as what is left.
 
-    Notes go onto the grid of samples first, so that which excerpt holds an onset is never a matter of
-    rounding; a note shorter than a sample becomes one sample long. Notes that no sample of the audio hears
-    are left out.
+    Notes and beats go onto the grid of samples first, so that which excerpt holds an onset is never a matter of
+    rounding; a note shorter than a sample becomes one sample long, and of beats at one sample the first stays. Notes
+    that no sample of the audio hears, and beats off the audio, are left out.
     """
     length = round(seconds * rate)
     onset = np.rint(notes.onset * rate).astype(np.int64)
     offset = np.maximum(np.rint(notes.offset * rate).astype(np.int64), onset + 1)
     excerpts = []
     for index, start in enumerate(range(0, len(audio), length)):
-        inside = (onset < min(start + length, len(audio))) & (offset > start)
+        stop = min(start + length, len(audio))
+        inside = (onset < stop) & (offset > start)
         moved = dataclasses.replace(
             notes[inside], onset=(onset[inside] - start) / rate, offset=(offset[inside] - start) / rate
         )
-        excerpts.append(Excerpt(recording, corpus, index, start, rate, audio[start : start + length], moved))
+        told = None if beats is None else _beats_within(beats, start, stop, rate)
+        excerpts.append(Excerpt(recording, corpus, index, start, rate, audio[start:stop], moved, told))
     return excerpts
+
+
+def _beats_within(beats: Beats, start: int, stop: int, rate: int) -> Beats:
+    """Beats from sample `start` to before `stop`, on the grid of samples, in seconds from `start`."""
+    sample, first = np.unique(np.rint(beats.time * rate).astype(np.int64), return_index=True)
+    inside = (sample >= start) & (sample < stop)
+    return Beats((sample[inside] - start) / rate, beats.position[first[inside]])
 
 
 def begun(notes: Notes, excerpt: int) -> Notes:
@@ -103,6 +127,10 @@ def serialise(excerpt: Excerpt, encoding: Encoding) -> bytes:
     }
     for column in ("pitch", "velocity", "instrument", "start_beat", "end_beat", "note_value"):
         values[f"notes/{column}"] = getattr(notes, column).tolist()
+    if excerpt.beats is not None:
+        values[BEATS_KNOWN] = [1]
+        values["beats/time"] = np.rint(excerpt.beats.time * rate).astype(int).tolist()
+        values["beats/position"] = excerpt.beats.position.tolist()
     for key, text in recording.metadata.items():
         values[f"metadata/{key}"] = [text]
     features = {name: _feature(values[name]) for name in sorted(values)}
@@ -203,10 +231,9 @@ class DatasetInfo(pydantic.BaseModel):
     """`dataset_info.json`: what a set of records holds and how it was built.
 
     Attributes:
-        config: of the job that built it.
-        shards: every file, in order.
-        recordings: id → what is known of it: split, work, seconds, notes, metadata.
-        splits: split → recordings, excerpts, notes and hours.
+        config, shards: of the job that built it; every file, in order.
+        recordings: id → what is known of it: split, work, seconds, notes, metadata; `num_beats` where they are told.
+        splits: split → recordings, excerpts, notes and hours, and beats where any recording tells them.
         composers, instruments: → number of notes; instruments are MIDI programs counted from 0.
         split_hash: SHA-256 of the sorted (id, split) pairs.
         failed: id → why the recording is missing.
@@ -228,6 +255,11 @@ class DatasetInfo(pydantic.BaseModel):
     instruments: dict[str, int]
     split_hash: str
     failed: dict[str, str] = {}
+
+    @property
+    def annotations(self) -> tuple[str, ...]:
+        """What the set tells of at least one of its recordings: `notes`, `beats`."""
+        return ("notes", "beats") if any("num_beats" in entry for entry in self.recordings.values()) else ("notes",)
 
     def num_excerpts(self, split: Split) -> int:
         return sum(shard.num_excerpts for shard in self.shards if shard.split == split)
@@ -268,8 +300,6 @@ def read_info(folder: str | Path) -> DatasetInfo:
 
 
 def _version_of(path: Path) -> Any:
-    import json
-
     try:
         return json.loads(path.read_bytes()).get("schema_version")
     except (OSError, ValueError, AttributeError):
@@ -284,8 +314,7 @@ def _other_version(path: Path, version: Any) -> str:
 
 
 def _check_size(path: Path, expected: int) -> None:
-    size = path.stat().st_size if path.is_file() else None
-    if size != expected:
+    if (size := path.stat().st_size if path.is_file() else None) != expected:
         state = "missing" if size is None else f"{size} bytes where {expected} were written"
         raise RecordError(f"{path}: {state}; remove it and build the records again to replace it")
 
@@ -317,15 +346,30 @@ def notes_of(record: Mapping[str, Any]) -> Notes:
     Raises:
         RecordError: where they cannot be notes.
     """
-    rate = int(record["sample_rate"])
-    if rate < 1:
-        raise RecordError(f"sample rate {rate} Hz")
+    rate = _rate_of(record)
     columns = {name.split("/")[1]: record[name] for name in _EVENTS}
     try:
         columns["note_value"] = np.array([v.decode() for v in columns["note_value"]], dtype=str)
         return Notes(**{**columns, "onset": columns["onset"] / rate, "offset": columns["offset"] / rate})
     except (ScoreError, UnicodeDecodeError) as error:
         raise RecordError(f"damaged notes ({error})") from error
+
+
+def beats_of(record: Mapping[str, Any]) -> Beats | None:
+    """The beats of a record, None where they are not told; else as `notes_of`."""
+    if not record[BEATS_KNOWN]:
+        return None
+    try:
+        return Beats(record["beats/time"] / _rate_of(record), record["beats/position"])
+    except ScoreError as error:
+        raise RecordError(f"damaged beats ({error})") from error
+
+
+def _rate_of(record: Mapping[str, Any]) -> int:
+    rate = int(record["sample_rate"])
+    if rate < 1:
+        raise RecordError(f"sample rate {rate} Hz")
+    return rate
 
 
 def read_notes(folder: str | Path) -> Iterator[tuple[dict[str, Any], Notes]]:

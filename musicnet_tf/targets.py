@@ -1,8 +1,8 @@
 """Events → tensors on a frame clock, in pure TensorFlow ops, so that records hold events and no rolls.
 
-Times come as sample indices from the first sample of the window; they may lie outside it. Every function
+Times come as sample indices from the first sample of the window; they may lie outside it. Every function of notes
 gives float32 `(num_frames, num_classes)`, class `c` being MIDI pitch `head.first_pitch + c`; notes of
-other pitches are left out.
+other pitches are left out. Those of beats give `(num_frames, 1)`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ import tensorflow as tf
 
 from musicnet_tf.models import HeadSpec, ModelSpec
 from musicnet_tf.timebase import FrameClock
+
+UNKNOWN = -1.0
+"""Target of a frame of which the labels do not tell whether it holds the event; no loss counts it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +99,47 @@ def velocity_near_onsets(
     level = tf.cast(tf.boolean_mask(velocity, known), tf.float32) / 127.0
     weight = tf.tensor_scatter_nd_max(tf.zeros(shape), cells, tf.boolean_mask(values, known))
     return tf.stack([tf.tensor_scatter_nd_max(tf.zeros(shape), cells, level), weight], axis=-1)
+
+
+def beats(time: tf.Tensor, known: tf.Tensor, clock: FrameClock, num_frames: int, width: float) -> tf.Tensor:
+    """1 at the frame nearest to each beat, falling linearly to 0 at frames `width` seconds before and after it.
+
+    Args:
+        time: int64 samples `(n,)`.
+        known: bool scalar, whether beats are told at all.
+    """
+    marked = _peaks(time, clock, num_frames, width)
+    return tf.where(known, marked, tf.fill(tf.shape(marked), UNKNOWN))
+
+
+def downbeats(
+    time: tf.Tensor, position: tf.Tensor, known: tf.Tensor, clock: FrameClock, num_frames: int, width: float
+) -> tf.Tensor:
+    """The same of the beats that begin a bar; `UNKNOWN` at frames whose nearest beat has an unknown place in its bar.
+
+    Args:
+        time, position: int64 `(n,)`, times increasing.
+        known: bool scalar, whether beats are told at all.
+    """
+    marked = beats(tf.boolean_mask(time, position == 1), known, clock, num_frames, width)
+    centres = clock.origin + clock.hop_length * tf.range(num_frames, dtype=tf.int64)
+    nearest = tf.searchsorted(time[:-1] + time[1:], 2 * centres, side="right")
+    told = tf.gather(tf.concat([position, [1]], axis=0), nearest) > 0  # the one that is added stands for no beats
+    return tf.where(told[:, None], marked, UNKNOWN)
+
+
+def _peaks(time: tf.Tensor, clock: FrameClock, num_frames: int, width: float) -> tf.Tensor:
+    """`(num_frames, 1)`: 1 at the frame nearest to each time, falling linearly to 0 at `width` seconds from it."""
+    frame = (2 * (time - clock.origin) + clock.hop_length) // (2 * clock.hop_length)
+    width_frames = max(width * clock.frame_rate, 1.0)
+    reach = int(width_frames)
+    steps = tf.range(-reach, reach + 1, dtype=tf.int64)
+    heights = tf.maximum(1.0 - tf.cast(tf.abs(steps), tf.float32) / width_frames, 0.0)
+    frames = tf.reshape(frame[:, None] + steps, [-1])
+    values = tf.reshape(tf.broadcast_to(heights, [tf.size(frame), tf.size(steps)]), [-1])
+    inside = (frames >= 0) & (frames < num_frames)
+    cells = tf.boolean_mask(frames, inside)[:, None]
+    return tf.tensor_scatter_nd_max(tf.zeros((num_frames,)), cells, tf.boolean_mask(values, inside))[:, None]
 
 
 def _first_frame_from(sample: tf.Tensor, clock: FrameClock, num_frames: int) -> tf.Tensor:

@@ -62,6 +62,8 @@ class ShardPlan:
     def fingerprint(self, settings: Settings) -> str:
         """Changes whenever the bytes of the shard would."""
         content = [records.SCHEMA_VERSION, settings.to_dict(), [dataclasses.asdict(r) for r in self.recordings]]
+        more = settings.dataset.annotations()[1:]
+        content += [more] if more else []  # sets of notes alone keep the fingerprint from before there was more
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -121,7 +123,9 @@ class WriteShard(beam.DoFn):
         settings, dataset = self._settings, self._settings.dataset
         audio = dataset.load_audio(recording, settings.sample_rate)
         notes = dataset.load_notes(recording)
-        excerpts = records.cut(recording, dataset.name, audio, notes, settings.sample_rate, settings.excerpt_seconds)
+        beats = dataset.load_beats(recording)
+        rate, seconds = settings.sample_rate, settings.excerpt_seconds
+        excerpts = records.cut(recording, dataset.name, audio, notes, rate, seconds, beats)
         # All are made before the first is written: a recording is in the shard whole or not at all.
         for serialised in [records.serialise(e, settings.encoding) for e in excerpts]:
             writer.write(serialised)
@@ -132,6 +136,7 @@ class WriteShard(beam.DoFn):
             "seconds": len(audio) / settings.sample_rate,
             "num_excerpts": len(excerpts),
             "num_notes": len(heard),
+            **({} if beats is None else {"num_beats": sum(len(e.beats or ()) for e in excerpts)}),
             "instruments": {str(k): v for k, v in sorted(collections.Counter(heard.instrument.tolist()).items())},
             **{f"metadata/{key}": value for key, value in recording.metadata.items()},
         }
@@ -218,10 +223,12 @@ def _summarise(shards: list[ShardPlan], settings: Settings, folder: Path) -> rec
 
 def _totals(recordings: dict[str, Any], split: Split) -> dict[str, float]:
     chosen = [entry for entry in recordings.values() if entry["split"] == split]
+    told = any("num_beats" in entry for entry in recordings.values())
     return {
         "recordings": len(chosen),
         "excerpts": sum(entry["num_excerpts"] for entry in chosen),
         "notes": sum(entry["num_notes"] for entry in chosen),
+        **({"beats": sum(entry.get("num_beats", 0) for entry in chosen)} if told else {}),
         "hours": round(sum(entry["seconds"] for entry in chosen) / 3600, 6),
     }
 

@@ -20,12 +20,14 @@ class Task(Entry, abc.ABC):
     """A task. Subclasses register with `@TASKS.register(name)` and are frozen configs.
 
     Task and model meet through named heads: the task trains those of `required_heads` and of
-    `optional_heads` that the model has.
+    `optional_heads` that the model has. `annotations` is what records must tell to train it, as in
+    `records.DatasetInfo.annotations`.
     """
 
     source: ClassVar[str]
     required_heads: ClassVar[tuple[str, ...]]
     optional_heads: ClassVar[tuple[str, ...]] = ()
+    annotations: ClassVar[tuple[str, ...]] = ("notes",)
 
     def check(self, model: str, spec: ModelSpec) -> None:
         """Raises ConfigError, naming both, where the model lacks a head that the task needs."""
