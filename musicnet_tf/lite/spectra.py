@@ -15,8 +15,9 @@ from musicnet_tf.lite.container import FrontEnd
 
 _FRAMES = 64
 """Transformed at once, so that what is between two steps stays in a core's cache."""
-_BINS = 32
-"""Multiplied at once: filters are narrow, and so most of their whole matrix is zeros."""
+_BINS = 8
+"""Multiplied at once: filters are narrow, and so most of their whole matrix is zeros. Products stay so small, too, that
+BLAS does each in the thread that asks, where larger ones would keep the other cores busy waiting."""
 
 
 class Spectra:
