@@ -200,7 +200,7 @@ class Beats:
 
     def __getitem__(self, index: npt.ArrayLike | slice) -> Beats:
         """The beats picked by a slice, a mask or an ascending index array."""
-        return Beats(self.time[index], self.position[index])
+        return Beats(self.time[index], self.position[index])  # type: ignore[index]
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Beats):
