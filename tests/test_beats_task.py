@@ -185,6 +185,16 @@ def test_activations_are_probabilities_and_the_decoder_s_parameters_are_told():
     assert params["min_bpm"] == 40.0
 
 
+def test_the_picture_shows_the_beats_of_the_labels():
+    truth = {head: values[:, None] for head, values in made([1600, 3200, 4800], [1, 2, UNKNOWN]).items()}
+    heard = {head: expit(logits(FRAMES, 1)) for head in truth}
+    upper = Beats().picture(heard, truth, SPEC).axes[0]
+    ends = [line.get_xdata() for line in upper.get_lines()]
+    assert [x[0] for x in ends if x[0] == x[-1]] == pytest.approx([0.1, 0.2, 0.3])
+    curves = [line for line in upper.get_lines() if len(line.get_xdata()) == FRAMES]
+    np.testing.assert_allclose(curves[0].get_ydata(), heard["beat"][:, 0])
+
+
 def test_models_that_do_not_fit_are_refused():
     def with_heads(**heads):
         return dataclasses.replace(SPEC, heads=heads)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import keras
+import numpy as np
 import pydantic
 from keras import ops
 
+from musicnet_tf import events
 from musicnet_tf.decode.beats import BeatDecoding
 from musicnet_tf.errors import ConfigError
 from musicnet_tf.models import ModelSpec
 from musicnet_tf.registry import TASKS
 from musicnet_tf.tasks import Task, notes
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Head = Literal["beat", "downbeat"]
 Loss = Callable[[Any, Any], Any]
@@ -89,6 +94,15 @@ class Beats(Task):
 
     def activations(self, logits: Mapping[str, Any]) -> dict[str, Any]:
         return {head: ops.sigmoid(value) for head, value in logits.items()}
+
+    def picture(self, activations: Mapping[str, Any], targets: Mapping[str, Any], spec: ModelSpec) -> Figure:
+        from musicnet_tf import beat_writers
+
+        frames = np.flatnonzero(targets["beat"][:, 0] == 1.0)
+        first = targets["downbeat"][frames, 0] == 1.0 if "downbeat" in targets else np.zeros(len(frames), bool)
+        truth = events.Beats(spec.clock.frame_to_time(frames), np.where(first, 1, events.UNKNOWN))
+        heads = {head: activations[head] for head in self.heads(spec)}
+        return beat_writers.figure(truth, spec.window_length / spec.clock.sample_rate, "", heads, spec.clock)
 
     def decoder_params(self) -> dict[str, Any]:
         return self.decoder.model_dump(mode="json")
