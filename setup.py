@@ -34,6 +34,7 @@ INSTALL = [
     "tqdm>=4.66",
 ]
 EXTRAS = {
+    "lite": ["ai-edge-litert>=2.0"],
     "tfio": ["tensorflow-io>=0.37.1"],
     "beam": ["apache-beam[tfrecord]>=2.60", "google-crc32c>=1.5"],
     "serving": [

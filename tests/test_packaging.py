@@ -19,7 +19,7 @@ from packaging.utils import canonicalize_name
 LOCK = (ROOT / "requirements.lock").read_text()
 LOCKED = {canonicalize_name(name): version for name, version in re.findall(r"^([\w.-]+)==(\S+)", LOCK, re.MULTILINE)}
 # Packages that an extra brings: they may be imported where they are used, never when a module is loaded.
-OPTIONAL = {"tensorflow-io", "apache-beam", "google-crc32c", "tensorflow-serving-api", "grpcio"}
+OPTIONAL = {"ai-edge-litert", "tensorflow-io", "apache-beam", "google-crc32c", "tensorflow-serving-api", "grpcio"}
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def test_the_lock_satisfies_every_range_and_extra(requirements):
 
 
 def test_extras_are_those_promised(distribution):
-    assert set(distribution.metadata.get_all("Provides-Extra")) == {"tfio", "beam", "serving", "dev"}
+    assert set(distribution.metadata.get_all("Provides-Extra")) == {"lite", "tfio", "beam", "serving", "dev"}
 
 
 def test_the_lock_is_of_requirements_in():

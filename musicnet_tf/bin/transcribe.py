@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from absl import app, flags
+from absl import app, flags, logging
 
 import musicnet_tf.bin._server_flags as server_flags
 
@@ -48,6 +48,12 @@ _FRAME_THRESHOLD = flags.DEFINE_float(
     upper_bound=1.0,
 )
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", None, "Windows that the model hears at once.", lower_bound=1)
+_RUNTIME = flags.DEFINE_enum(
+    "runtime",
+    "auto",
+    ["auto", "tensorflow", "lite"],
+    "What runs a model in this process; lite starts in a fraction of the time, auto takes it where the model has it.",
+)
 flags.adopt_module_key_flags(server_flags)
 
 
@@ -73,7 +79,7 @@ def main(argv: list[str]) -> int:
 
 
 def _transcribe(recordings: list[Path], formats: list[Format]) -> Iterator[transcription.Result]:
-    from musicnet_tf import decode, inference, transcription  # loading brings TensorFlow: last, after all checks
+    from musicnet_tf import decode, inference, transcription  # loading may bring TensorFlow: last, after all checks
 
     thresholds = {"onset_threshold": _ONSET_THRESHOLD.value, "frame_threshold": _FRAME_THRESHOLD.value}
     with contextlib.ExitStack() as stack:
@@ -81,8 +87,8 @@ def _transcribe(recordings: list[Path], formats: list[Format]) -> Iterator[trans
         if server_flags.SERVER.value:
             predictor = stack.enter_context(server_flags.connect())
         else:
-            with _hidden("pandas", "sklearn"):  # Keras imports them where it finds them, for data that no verb here has
-                predictor = inference.load(_MODEL.value or inference.DEFAULT_MODEL)
+            predictor = inference.load(_MODEL.value or inference.DEFAULT_MODEL, _RUNTIME.value)
+            logging.debug("%s runs by %s", predictor.manifest.name, predictor.runtime)
 
         def chosen(manifest: Manifest) -> Decoding:
             return decode.decoding_of(manifest, "notes", **thresholds)
@@ -91,21 +97,6 @@ def _transcribe(recordings: list[Path], formats: list[Format]) -> Iterator[trans
         yield from transcription.transcribe_batch(
             recordings, predictor, _OUTPUT_DIR.value, formats, chosen, _BATCH_SIZE.value
         )
-
-
-@contextlib.contextmanager
-def _hidden(*names: str) -> Iterator[None]:
-    """Packages as if they were not installed, but for those that are imported already.
-
-    What imports them where it can is imported without them: a quarter of the work of importing TensorFlow.
-    """
-    absent = [name for name in names if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]  # None makes `import` raise ImportError
-    try:
-        yield
-    finally:
-        for name in absent:
-            del sys.modules[name]
 
 
 def _report(result: transcription.Result) -> None:
