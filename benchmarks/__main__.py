@@ -4,8 +4,9 @@
 
 That of building records needs a corpus, a folder of MusicNet; that of the input pipeline needs records, the
 folder that configs call data.folder. Those of alignment need ASAP and a folder for what they render, and take
-hours; those of labels need a folder with bach10/ and maps/, which that of accuracy takes too. Without these only
-transcription, serving with its fault drill, and the MusicNet paper's models are measured.
+hours; those of labels, of decoders and of other people's transcribers need a folder with bach10/ and maps/, which that
+of accuracy takes too. Exemplars, which are trained, need records and that folder. Without these, transcription and its
+start, serving with its fault drill, the MusicNet paper's models and the decoding of beats are measured.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ def define_flags() -> None:
     flags.DEFINE_string("records", None, "Folder of record sets, to measure the input pipeline.")
     flags.DEFINE_string("asap", None, "Folder of ASAP, to measure alignment; needs --cache.")
     flags.DEFINE_string("cache", None, "Folder for what alignment renders and computes.")
-    flags.DEFINE_string("data", None, "Folder with bach10/ and maps/, to measure the check and refinement of labels.")
+    flags.DEFINE_string("data", None, "Folder with bach10/ and maps/, to measure labels, decoders and transcribers.")
 
 
 def commands(
@@ -33,7 +34,7 @@ def commands(
     data: str | None = None,
 ) -> list[list[str]]:
     """The modules that can be run with these folders, each with its arguments."""
-    always = ("transcription", "serving", "fault_drill", "paper_models")
+    always = ("transcription", "inference", "cold_start", "serving", "fault_drill", "paper_models", "beat_decoding")
     found = [[f"benchmarks.{name}"] for name in always]
     if corpus:
         found.append(["benchmarks.records", f"--data_dir={corpus}"])
@@ -47,6 +48,10 @@ def commands(
     if data:
         found.append(["benchmarks.label_check", f"--maps={data}/maps", f"--bach10={data}/bach10"])
         found.append(["benchmarks.label_refinement", f"--maps={data}/maps"])
+        found.append(["benchmarks.decoders", f"--maps={data}/maps", f"--bach10={data}/bach10"])
+        found.append(["benchmarks.transcription_peers", f"--data_dir={data}", "--corpora=maps,bach10"])
+    if records and data:
+        found.append(["benchmarks.exemplars", f"--records={records}", f"--data_dir={data}"])
     return found
 
 

@@ -166,7 +166,7 @@ FORMATS: dict[str, writers.Format] = {
     "beats": writers.Format(".beats", lambda path, t: write_beats(path, t.events)),
     "csv": writers.Format(".csv", lambda path, t: write_csv(path, t.events)),
     "jams": writers.Format(".jams", lambda path, t: write_jams(path, t.events, t.duration, t.title, t.model)),
-    "click": writers.Format(".click.wav", lambda path, t: write_click(path, t.events, t.duration)),
+    "click": writers.Format(".click.wav", lambda path, t: write_click(path, t.events, t.duration, t.recording)),
     "npz": writers.FORMATS["npz"],
     "png": writers.Format(".png", write_png, needs_posteriorgram=True),
 }

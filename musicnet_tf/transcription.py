@@ -190,7 +190,7 @@ def transcribe_file(
         events = decoder.finish()
         duration = blocks.samples / clock.sample_rate
         transcript = Transcript(
-            events, duration, files.printable(path.stem), predictor.manifest.name, spool if keep else None
+            events, duration, files.printable(path.stem), predictor.manifest.name, spool if keep else None, path
         )
         for form, output in zip(formats, outputs(path, output_dir, formats), strict=True):
             form.write(output, transcript)

@@ -33,6 +33,7 @@ class Transcript:
         title: of the recording, for people to read.
         model: name of the model that listened.
         posteriorgram: the model's activations, where a format needs them.
+        recording: the file that was heard, where it was one.
     """
 
     events: Any
@@ -40,6 +41,7 @@ class Transcript:
     title: str = ""
     model: str = ""
     posteriorgram: PosteriorgramSpool | None = None
+    recording: Path | None = None
 
 
 class PosteriorgramSpool:

@@ -15,7 +15,10 @@ from benchmarks.__main__ import commands
 
 MODULES = sorted(
     f"benchmarks.{p.stem}"
-    for name in ("alignment_*", "fault_*", "label_*", "paper_*", "serving")
+    for name in (
+        *("alignment_*", "fault_*", "label_*", "paper_*", "serving"),
+        *("cold_start", "decoders", "exemplars", "inference", "transcription_peers"),
+    )
     for p in ROOT.glob(f"benchmarks/{name}.py")
 )
 RUN = [name for name in MODULES if "app.run(" in (ROOT / f"{name.replace('.', '/')}.py").read_text(encoding="utf-8")]
@@ -34,6 +37,7 @@ def test_the_benchmarks_of_alignment_are_found() -> None:
     assert {f"benchmarks.alignment_{name}" for name in ("accuracy", "repeats", "truth")} < set(MODULES)
     assert {"benchmarks.alignment_accuracy", "benchmarks.alignment_repeats", "benchmarks.label_check"} <= set(RUN)
     assert {"benchmarks.paper_models", "benchmarks.serving", "benchmarks.fault_drill"} <= set(RUN)
+    assert {"benchmarks.transcription_peers", "benchmarks.exemplars", "benchmarks.cold_start"} <= set(RUN)
 
 
 def test_importing_a_benchmark_defines_no_flag() -> None:
@@ -55,7 +59,8 @@ def test_a_benchmark_defines_the_flags_that_it_reads(name: str, undone: set[str]
 
 
 def test_every_benchmark_that_its_folders_are_named_for_is_run() -> None:
-    always = [f"benchmarks.{name}" for name in ("transcription", "serving", "fault_drill", "paper_models")]
+    names = ("transcription", "inference", "cold_start", "serving", "fault_drill", "paper_models", "beat_decoding")
+    always = [f"benchmarks.{name}" for name in names]
     assert [module for module, *_ in commands()] == always
     assert [module for module, *_ in commands(asap="a")] == always, "nowhere to render to"
     everything = commands(corpus="c", records="r", asap="a b", cache="k", data="d")

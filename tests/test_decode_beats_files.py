@@ -87,7 +87,7 @@ def test_clicks_are_over_the_recording(tmp_path):
     times = np.array([0.0, 9.99, 10.0 + 5 / rate, 24.98])
     recording = 0.5 * np.sin(np.arange(seconds * rate) * 0.1)
     soundfile.write(tmp_path / "song.wav", recording, rate, "PCM_16")
-    beat_writers.write_click(tmp_path / "out.wav", Beats(times), 0.0, tmp_path / "song.wav")
+    write("click", tmp_path / "out.wav", Transcript(Beats(times), 0.0, recording=tmp_path / "song.wav"))
     sound, got_rate = soundfile.read(tmp_path / "out.wav")
     assert (got_rate, len(sound)) == (rate, len(recording))
     clicks = sound - 0.6 * recording

@@ -24,8 +24,27 @@ FRONT_DOOR = {LIBRARY / "__main__.py", *(LIBRARY / "bin").glob("*.py")}
 # Rooms that a client walks through, and so must not bring TensorFlow; folders stand for all their files.
 LIGHT = [
     *("alignment", "datasets", "decode", "metrics"),
-    *("audio.py", "effects", "errors.py", "events.py", "files.py", "filters.py", "live_audio.py", "manifest.py"),
-    *("messages.py", "plots.py", "registry.py", "scores", "streaming.py", "timebase.py", "transcription.py"),
+    *(
+        "audio.py",
+        "beat_writers.py",
+        "effects",
+        "errors.py",
+        "events.py",
+        "files.py",
+        "filters.py",
+        "live_audio.py",
+        "manifest.py",
+    ),
+    *(
+        "messages.py",
+        "plots.py",
+        "registry.py",
+        "rhythm.py",
+        "scores",
+        "streaming.py",
+        "timebase.py",
+        "transcription.py",
+    ),
     *("windowing.py", "works.py", "writers.py"),
 ]
 KERAS_ONLY = ["models", "constant_q.py", "frontends.py", "layers.py"]

@@ -90,7 +90,8 @@ def model(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Puts the sine transcriber where models are loaded; gives the names that were asked for."""
     asked: list[str] = []
 
-    def load(name: str) -> SinePredictor:
+    def load(name: str, runtime: str) -> SinePredictor:
+        assert runtime in ("auto", "tensorflow")
         if name == "missing":
             raise ModelError("missing: no such model; choose from sines")
         asked.append(name)
@@ -357,7 +358,7 @@ def test_decoding_comes_from_the_manifest() -> None:
     with pytest.raises(ModelError, match="'sines': its manifest's decoder"):
         decoding_of(MANIFEST.model_copy(update={"decoder": {"threshold": 1}}))
     beats = SPEC.to_dict() | {"heads": {"beat": {"num_classes": 1, "first_pitch": 0}}}
-    with pytest.raises(ModelError, match="does task 'dance', which this program cannot decode; it knows notes"):
+    with pytest.raises(ModelError, match="does task 'dance', which this program cannot decode; it knows beats, notes"):
         decoding_of(MANIFEST.model_copy(update={"task": "dance"}))
     with pytest.raises(ModelError, match="gives no notes"):
         decoding_of(MANIFEST.model_copy(update={"spec": beats}))

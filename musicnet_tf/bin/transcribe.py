@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from absl import app, flags, logging
+from absl import app, flags
 
 import musicnet_tf.bin._server_flags as server_flags
 
@@ -87,8 +87,8 @@ def _transcribe(recordings: list[Path], formats: list[Format]) -> Iterator[trans
         if server_flags.SERVER.value:
             predictor = stack.enter_context(server_flags.connect())
         else:
-            predictor = inference.load(_MODEL.value or inference.DEFAULT_MODEL, _RUNTIME.value)
-            logging.debug("%s runs by %s", predictor.manifest.name, predictor.runtime)
+            runtime: inference.Runtime = _RUNTIME.value  # type: ignore[assignment]  # one of its values, by the flag
+            predictor = inference.load(_MODEL.value or inference.DEFAULT_MODEL, runtime)
 
         def chosen(manifest: Manifest) -> Decoding:
             return decode.decoding_of(manifest, "notes", **thresholds)
