@@ -38,7 +38,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
 
     monkeypatch.setattr(streaming, "load", load)
     monkeypatch.setattr(inference, "read_manifest", lambda name: MANIFEST)
-    monkeypatch.setattr(inference, "load", lambda name: SinePredictor())  # of `transcribe`
+    monkeypatch.setattr(inference, "load", lambda name, runtime: SinePredictor())  # of `transcribe`
     return asked
 
 
