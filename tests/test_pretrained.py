@@ -66,6 +66,18 @@ def test_the_example_is_heard(heard):
     assert np.ptp(notes.velocity) > 10
 
 
+@pytest.mark.parametrize("name", SHIPPED)
+def test_its_light_file_hears_what_its_weights_hear(name):
+    pytest.importorskip("ai_edge_litert")
+    light, whole = inference.load(name, "lite"), inference.load(name)
+    assert (light.runtime, whole.runtime) == ("lite", "tensorflow")
+    samples = audio.load(EXAMPLE, whole.manifest.geometry.clock.sample_rate)[:160000]
+    by_light, by_whole = (windowing.posteriorgram(samples, m.manifest.geometry, m) for m in (light, whole))
+    assert max(values.max() for values in by_whole.values()) > 0.9
+    for head, values in by_whole.items():
+        np.testing.assert_allclose(by_light[head], values, atol=1e-4)
+
+
 def test_silence_has_no_notes(heard):
     predictor, spec, _ = heard
     heads = windowing.posteriorgram(np.zeros(5 * spec.clock.sample_rate, np.float32), spec, predictor)
