@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import os
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-import musicnet_tf
 from musicnet_tf import files, rhythm, writers
 from musicnet_tf.errors import OutputError
 from musicnet_tf.events import UNKNOWN, Beats
@@ -48,19 +45,8 @@ def write_csv(path: str | Path, beats: Beats) -> None:
 
 def write_jams(path: str | Path, beats: Beats, duration: float, title: str = "", model: str = "") -> None:
     """A JAMS file with one `beat` annotation, whose values are places in the bar, null where unknown."""
-    import jams  # pulls in half of scientific Python, for one format
-
-    tools = f"musicnet_tf {musicnet_tf.__version__}" + (f", model {model}" if model else "")
-    metadata = jams.AnnotationMetadata(annotation_tools=tools, data_source="program")
-    annotation = jams.Annotation(namespace="beat", time=0, duration=duration, annotation_metadata=metadata)
-    for beat in beats:
-        position = None if beat.position == UNKNOWN else beat.position
-        annotation.append(time=beat.time, duration=0.0, value=position, confidence=None)
-    jam = jams.JAMS(annotations=[annotation])
-    jam.file_metadata.duration = duration
-    jam.file_metadata.title = title
-    with files.atomic(path) as part:
-        jam.save(str(part), strict=True, fmt="jams")
+    rows = [(beat.time, 0.0, None if beat.position == UNKNOWN else beat.position, None) for beat in beats]
+    writers.write_annotation(path, "beat", rows, duration, title, model)
 
 
 def write_click(path: str | Path, beats: Beats, duration: float, recording: str | Path | None = None) -> None:
@@ -156,7 +142,7 @@ def write_png(path: str | Path, transcript: writers.Transcript) -> None:
     from musicnet_tf import plots
 
     spool = transcript.posteriorgram
-    heads, clock = ({}, None) if spool is None else (_activations(spool), spool.clock)
+    heads, clock = ({}, None) if spool is None else (spool.read(), spool.clock)
     picture = plots.to_png_bytes(figure(transcript.events, transcript.duration, transcript.title, heads, clock))
     with files.atomic(path) as part:
         part.write_bytes(picture)
@@ -185,13 +171,3 @@ def _silence(duration: float, sample_rate: int) -> Iterator[np.ndarray]:
         count = min(remaining, round(_BLOCK_SECONDS * sample_rate))
         yield np.zeros(count, np.float32)
         remaining -= count
-
-
-def _activations(spool: writers.PosteriorgramSpool) -> dict[str, np.ndarray]:
-    """Head → activations `(frames, 1)`: a number a frame, which fit in memory whatever the recording."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        spool.copy_to(archive)
-    buffer.seek(0)
-    with np.load(buffer) as arrays:
-        return {name: arrays[name].astype(np.float32) for name in arrays.files}

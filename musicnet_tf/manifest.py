@@ -12,8 +12,8 @@ from typing import Any
 import pydantic
 
 from musicnet_tf import files, validation
-from musicnet_tf.errors import ConfigError, ModelError
-from musicnet_tf.models import ModelSpec
+from musicnet_tf.errors import ModelError
+from musicnet_tf.models import Geometry, ModelSpec
 
 FILENAME = "manifest.json"
 FORMAT_VERSION = 1
@@ -45,7 +45,7 @@ class Manifest(pydantic.BaseModel):
     format_version: int = FORMAT_VERSION
     name: str
     task: str
-    spec: dict[str, Any]
+    spec: Geometry
     decoder: dict[str, Any] = {}
     posteriorgram_threshold: float | None = pydantic.Field(default=None, ge=0, le=1)
     experiment: dict[str, Any] = {}
@@ -54,15 +54,6 @@ class Manifest(pydantic.BaseModel):
     licence: str = ""
     scores: dict[str, dict[str, float]] = {}
     versions: dict[str, str] = {}
-
-    @pydantic.field_validator("spec")
-    @classmethod
-    def _is_geometry(cls, spec: dict[str, Any]) -> dict[str, Any]:
-        try:
-            ModelSpec.from_dict(spec)
-        except (KeyError, TypeError, AttributeError, ConfigError) as error:
-            raise ValueError(f"no geometry of a model ({type(error).__name__}: {error})") from error
-        return spec
 
     @property
     def geometry(self) -> ModelSpec:

@@ -14,7 +14,7 @@ from musicnet_tf.config import Experiment
 from musicnet_tf.errors import ConfigError, ModelError, OutputError
 from musicnet_tf.manifest import Manifest
 
-WEIGHTS = "model.weights.h5"
+WEIGHTS = inference.WEIGHTS
 """The weights that `train.keep` asks for, without the optimiser's state."""
 
 
@@ -40,11 +40,14 @@ def describe(experiment: Experiment, network: keras.Model, scores: dict[str, dic
         num_parameters=sum(math.prod(v.shape) for v in network.trainable_variables),
         training_data=list(corpora.values()),
         scores=scores,
-        versions={
-            "musicnet_tf": musicnet_tf.__version__,
-            **{package: importlib.metadata.version(package) for package in ("tensorflow", "keras")},
-        },
+        versions=versions(),
     )
+
+
+def versions() -> dict[str, str]:
+    """Of this library and of what it trains with, for the files that it makes."""
+    packages = {package: importlib.metadata.version(package) for package in ("tensorflow", "keras")}
+    return {"musicnet_tf": musicnet_tf.__version__, **packages}
 
 
 def load(run: str | Path) -> tuple[Manifest, Experiment, keras.Model]:

@@ -7,7 +7,7 @@ import dataclasses
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -20,6 +20,8 @@ from musicnet_tf.events import UNKNOWN, Notes
 from musicnet_tf.registry import nearest
 from musicnet_tf.timebase import FrameClock
 
+Observation = tuple[float, float, Any, float | None]
+"""A row of a JAMS annotation: time and duration in seconds, value, confidence."""
 _CLOCK_FIELDS = ("sample_rate", "hop_length", "origin")
 
 
@@ -86,6 +88,14 @@ class PosteriorgramSpool:
         except OSError as error:
             raise OutputError(f"{self._folder}: cannot keep the posteriorgram there ({error.strerror})") from error
 
+    def read(self) -> dict[str, np.ndarray]:
+        """All of it in memory: head → float32 `(frames, num_classes)`."""
+        heads = {}
+        for name, file in self._files.items():
+            file.seek(0)
+            heads[name] = np.frombuffer(file.read(), "<f2").reshape(self._shapes[name]).astype(np.float32)
+        return heads
+
     def copy_to(self, archive: zipfile.ZipFile) -> None:
         """Writes one `.npy` entry a head, without reading any of them whole."""
         for name, file in self._files.items():
@@ -115,18 +125,42 @@ def write_jams(path: str | Path, notes: Notes, duration: float, title: str = "",
     `annotation_rules`; it is null where the velocity is unknown. JAMS knows no time before 0, so notes
     are cut there.
     """
-    import jams  # pulls in half of scientific Python, for one format
-
-    tools = f"musicnet_tf {musicnet_tf.__version__}" + (f", model {model}" if model else "")
-    metadata = jams.AnnotationMetadata(
-        annotation_tools=tools, data_source="program", annotation_rules="confidence is MIDI velocity / 127"
-    )
-    annotation = jams.Annotation(namespace="note_midi", time=0, duration=duration, annotation_metadata=metadata)
+    rows: list[Observation] = []
     for note in notes:
         start = max(note.onset, 0.0)
         if note.offset > start:
             loudness = None if note.velocity == UNKNOWN else note.velocity / 127
-            annotation.append(time=start, duration=note.offset - start, value=note.pitch, confidence=loudness)
+            rows.append((start, note.offset - start, note.pitch, loudness))
+    write_annotation(path, "note_midi", rows, duration, title, model, "confidence is MIDI velocity / 127")
+
+
+def write_annotation(
+    path: str | Path,
+    namespace: str,
+    rows: Iterable[Observation],
+    duration: float,
+    title: str = "",
+    model: str = "",
+    rules: str = "",
+) -> None:
+    """A JAMS file with one annotation.
+
+    Args:
+        path: to write to.
+        namespace: of JAMS, which says what values are.
+        rows: what it holds.
+        duration: seconds of the recording.
+        title: of the recording.
+        model: that made it.
+        rules: how values are to be read, where the namespace does not say.
+    """
+    import jams  # pulls in half of scientific Python, for one format
+
+    tools = f"musicnet_tf {musicnet_tf.__version__}" + (f", model {model}" if model else "")
+    metadata = jams.AnnotationMetadata(annotation_tools=tools, data_source="program", annotation_rules=rules)
+    annotation = jams.Annotation(namespace=namespace, time=0, duration=duration, annotation_metadata=metadata)
+    for time, length, value, confidence in rows:
+        annotation.append(time=time, duration=length, value=value, confidence=confidence)
     jam = jams.JAMS(annotations=[annotation])
     jam.file_metadata.duration = duration
     jam.file_metadata.title = title

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from posteriorgrams import posteriorgram
 
 from musicnet_tf import scores
 from musicnet_tf.decode.note_columns import velocity_of
@@ -205,15 +206,6 @@ def test_smoothing_moves_the_apex_of_a_triangle_by_a_tenth_of_a_frame_at_most(
 
 
 # --- laws
-
-
-@st.composite
-def posteriorgram(draw) -> dict[str, np.ndarray]:
-    """Activations on a coarse grid, so that plateaus, ties and exact thresholds are common."""
-    frames, seed = draw(st.integers(0, 60)), draw(st.integers(0, 2**32 - 1))
-    names = ["frame", *draw(st.lists(st.sampled_from(["onset", "offset", "velocity"]), unique=True))]
-    rng = np.random.default_rng(seed)
-    return {name: (rng.integers(0, 5, (frames, 3)) / 4).astype(np.float32) for name in names}
 
 
 @settings(max_examples=150, deadline=None)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from posteriorgrams import posteriorgram
 
 from musicnet_tf import streaming
 from musicnet_tf.decode.notes import NoteDecoding, decode, decoder_of
@@ -222,15 +223,6 @@ def test_pitches_are_decided_each_by_itself() -> None:
 
 
 # --- laws
-
-
-@st.composite
-def posteriorgram(draw) -> dict[str, np.ndarray]:
-    """Activations on a coarse grid, so that plateaus and ties are common."""
-    frames, seed = draw(st.integers(0, 60)), draw(st.integers(0, 2**32 - 1))
-    names = ["frame", *draw(st.lists(st.sampled_from(["onset", "offset", "velocity"]), unique=True))]
-    rng = np.random.default_rng(seed)
-    return {name: (rng.integers(0, 5, (frames, 3)) / 4).astype(np.float32) for name in names}
 
 
 @settings(max_examples=100, deadline=None)

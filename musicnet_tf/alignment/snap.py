@@ -11,7 +11,7 @@ import numpy as np
 
 from musicnet_tf.alignment.hearing import Heard
 from musicnet_tf.alignment.label_evidence import Peaks
-from musicnet_tf.decode.notes import find_peaks
+from musicnet_tf.decode.peaks import find_peaks
 from musicnet_tf.events import Notes
 
 SAME_ONSET = 0.02
@@ -34,7 +34,7 @@ def heard_peaks(heard: Heard, least: float) -> Peaks:
 
     Args:
         heard: by `hearing.hear`.
-        least: activation of a peak; see `decode.notes.find_peaks`, whose parabola's place the exact apex of the
+        least: activation of a peak; see `decode.peaks.find_peaks`, whose parabola's place the exact apex of the
             training targets' triangle takes.
     """
     activations = heard.heads["onset"]

@@ -12,7 +12,6 @@ from musicnet_tf import windowing
 from musicnet_tf.decode import Decoder, Decoding
 from musicnet_tf.decode.note_columns import OFFSET_REACH, as_json, join, note_rows, to_notes, velocity_of
 from musicnet_tf.decode.peaks import Peaks
-from musicnet_tf.decode.peaks import find_peaks as find_peaks  # known by this module's name, too
 from musicnet_tf.decode.pieces import Piece, Pieces, matched_filter
 from musicnet_tf.decode.viterbi import ViterbiNoteDecoder
 from musicnet_tf.events import UNKNOWN, Notes

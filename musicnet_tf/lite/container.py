@@ -12,14 +12,14 @@ import io
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pydantic
 
 from musicnet_tf import files, validation
-from musicnet_tf.errors import ConfigError, ModelError
-from musicnet_tf.models import ModelSpec
+from musicnet_tf.errors import ModelError
+from musicnet_tf.models import Geometry
 
 FORMAT_VERSION = 1
 DESCRIPTION = "lite.json"
@@ -57,21 +57,12 @@ class Description(pydantic.BaseModel):
 
     format_version: int = FORMAT_VERSION
     precision: Precision
-    spec: dict[str, Any]
+    spec: Geometry
     front_end: FrontEnd | None
     model_bytes: pydantic.PositiveInt
     model_sha256: str
     weights_sha256: dict[str, str]
     versions: dict[str, str]
-
-    @pydantic.field_validator("spec")
-    @classmethod
-    def _is_geometry(cls, spec: dict[str, Any]) -> dict[str, Any]:
-        try:
-            ModelSpec.from_dict(spec)
-        except (KeyError, TypeError, AttributeError, ConfigError) as error:
-            raise ValueError(f"no geometry of a model ({type(error).__name__}: {error})") from error
-        return spec
 
 
 @dataclasses.dataclass(frozen=True)

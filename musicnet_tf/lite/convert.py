@@ -8,15 +8,13 @@ windows of the waveform.
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-import musicnet_tf
-from musicnet_tf import inference
+from musicnet_tf import inference, runs
 from musicnet_tf.errors import ConfigError
 from musicnet_tf.lite.container import INPUT, Description, FrontEnd, LiteModel, Precision, sha256, write
 
@@ -60,7 +58,7 @@ def write_model(
         model_bytes=len(model),
         model_sha256=hashlib.sha256(model).hexdigest(),
         weights_sha256={weights.name: sha256(weights)},
-        versions=_versions(),
+        versions=runs.versions(),
     )
     write(folder / inference.LITE_MODEL, LiteModel(description, model, _filters(layer) if layer else {}))
 
@@ -99,11 +97,6 @@ def convert(
         raise ConfigError(
             f"model {experiment.model.name!r} has operations that TFLite lacks ({reason}); take --format=saved_model"
         ) from error
-
-
-def _versions() -> dict[str, str]:
-    packages = {package: importlib.metadata.version(package) for package in ("tensorflow", "keras")}
-    return {"musicnet_tf": musicnet_tf.__version__, **packages}
 
 
 def _inputs(layer: keras.layers.Layer) -> list[object]:

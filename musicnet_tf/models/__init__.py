@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import pydantic
 
+from musicnet_tf.errors import ConfigError
 from musicnet_tf.registry import Entry
 from musicnet_tf.timebase import FrameClock
 
@@ -53,6 +54,18 @@ class ModelSpec:
     def from_dict(cls, fields: dict[str, Any]) -> ModelSpec:
         heads = {name: HeadSpec(**head) for name, head in fields["heads"].items()}
         return cls(**{**fields, "clock": FrameClock(**fields["clock"]), "heads": heads})
+
+
+def _is_geometry(spec: dict[str, Any]) -> dict[str, Any]:
+    try:
+        ModelSpec.from_dict(spec)
+    except (KeyError, TypeError, AttributeError, ConfigError) as error:
+        raise ValueError(f"no geometry of a model ({type(error).__name__}: {error})") from error
+    return spec
+
+
+Geometry = Annotated[dict[str, Any], pydantic.AfterValidator(_is_geometry)]
+"""What `ModelSpec.to_dict` gives, as a field of a file that tells of a model."""
 
 
 def midpoint_spec(sample_rate: int, window: int, hop_length: int, window_frames: int) -> ModelSpec:
