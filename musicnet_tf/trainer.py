@@ -138,7 +138,10 @@ def _validation(experiment: Experiment) -> tf.data.Dataset | None:
     """Validation batches, held in memory; None where the last weights are kept and no records named to watch."""
     if experiment.train.keep == "last" and not experiment.data.validation:
         return None
-    return input_pipeline.validation(experiment).cache()
+    batches = input_pipeline.validation(experiment).cache()
+    for _ in batches:  # all, at once: an iterator that is left in the middle may close the cache where it stands
+        pass
+    return batches
 
 
 def _claim(run: Path, experiment: Experiment) -> None:

@@ -97,6 +97,18 @@ def test_killed_run_resumes_with_the_same_curve(quick, tmp_path):
     assert trainer.train(experiment, killed) == resumed  # finished: nothing is trained again
 
 
+def test_validation_is_held_whole_before_a_part_is_read(tiny, tiny_records, tmp_path):
+    experiment = tiny(f"data.folder={tmp_path}", "train.validation_steps=3")
+    moved = shutil.copytree(tiny_records, tmp_path / tiny_records.name)
+    held = trainer._validation(experiment)
+    whole = [audio.numpy() for audio, _ in input_pipeline.validation(experiment)]
+    shutil.rmtree(moved)
+    next(iter(held))
+    again = [audio.numpy() for audio, _ in held]
+    assert len(again) == 3
+    np.testing.assert_array_equal(again, whole)
+
+
 def test_run_folder_holds_what_others_need(tiny, tmp_path):
     experiment = tiny("train.steps=4", "train.steps_per_epoch=2")
     rows = trainer.train(experiment, tmp_path)
