@@ -86,6 +86,10 @@ def test_versions_of_one_piece_are_one_work_on_one_side(tmp_path):
     assert len(recordings) == 40
     assert len(sides) == 20
     assert {split for _, split in sides} == {"train", "validation"}
+    three = Rendered(root=tmp_path, soundfonts=(FONT,), validation_fraction=0.3, test_fraction=0.2).recordings()
+    assert len({recording.work for recording in three}) == len({(r.work, r.split) for r in three}) == 20
+    assert {r.id for r in three if r.split == "train"} == {r.id for r in recordings if r.split == "train"}
+    assert {recording.split for recording in three} == {"train", "validation", "test"}
 
 
 def test_ids_are_safe_unique_and_do_not_depend_on_other_scores(root):

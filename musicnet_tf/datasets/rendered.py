@@ -58,6 +58,7 @@ class Rendered(Dataset):
             never scored on MAPS.
         max_scores: keep only so many scores, chosen by hash of the id.
         validation_fraction: share of works that go to validation.
+        test_fraction: and to the test split.
         sustain: of MIDI files, notes last as long as the pedal holds them.
         font_per_voice: each instrument of a recording has a soundfont of its own.
         substitutes: program → programs, one of which plays it; labels keep the first.
@@ -90,6 +91,7 @@ class Rendered(Dataset):
     hold_out_maps: bool = True
     max_scores: int | None = pydantic.Field(None, ge=1)
     validation_fraction: float = pydantic.Field(0.1, ge=0, le=1)
+    test_fraction: float = pydantic.Field(0.0, ge=0, le=1)
     sustain: bool = False
     font_per_voice: bool = False
     substitutes: dict[int, tuple[int, ...]] = pydantic.Field({})
@@ -299,7 +301,7 @@ class Rendered(Dataset):
             "one an instrument" if self.font_per_voice else fonts[int(_unit(self.seed, id, "soundfont") * len(fonts))]
         )
         metadata = {key: value for key, value in found.items() if key != "id"} | {"soundfont": font}
-        return Recording(id, stable_split(work, self.validation_fraction), work, metadata)
+        return Recording(id, stable_split(work, self.validation_fraction, self.test_fraction), work, metadata)
 
     def _velocities(self, notes: Notes, id: str) -> np.ndarray:
         velocity = np.zeros(len(notes), np.int64)
