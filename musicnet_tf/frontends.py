@@ -293,3 +293,29 @@ class MelSpectrogram(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), **self._config}
+
+
+class MedianDifference(keras.layers.Layer):
+    """How far each band is above its median of late: what begins stands out, what goes on or ends is 0.
+
+    The positive first-order median difference of Böck & Schedl (DAFx 2011): `max(x[n] - m[n], 0)`, where `m[n]` is the
+    median of `x[n - num_frames]` to `x[n]`. Before the first frame there is silence. Shape `(batch, frames, bands)`.
+    """
+
+    def __init__(self, num_frames: int, **kwargs: Any) -> None:
+        super().__init__(**{**kwargs, "dtype": "float32"})
+        self.num_frames = num_frames
+
+    def call(self, levels: Any) -> Any:
+        """Levels → their rises, both `(batch, frames, bands)`."""
+        bands = ops.pad(ops.transpose(levels, (0, 2, 1)), [[0, 0], [0, 0], [self.num_frames, 0]])
+        reach = self.num_frames + 1
+        heard = ops.sort(ops.take(bands, np.arange(levels.shape[1])[:, None] + np.arange(reach), axis=2), axis=-1)
+        median = (heard[..., self.num_frames // 2] + heard[..., reach // 2]) / 2
+        return ops.relu(levels - ops.transpose(median, (0, 2, 1)))
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "num_frames": self.num_frames}

@@ -7,7 +7,14 @@ import pytest
 
 from musicnet_tf import frontends
 from musicnet_tf.errors import ConfigError
-from musicnet_tf.frontends import LogFilterbank, LogFrequencySpectrogram, LogPower, MagnitudeSpectrum, MelSpectrogram
+from musicnet_tf.frontends import (
+    LogFilterbank,
+    LogFrequencySpectrogram,
+    LogPower,
+    MagnitudeSpectrum,
+    MedianDifference,
+    MelSpectrogram,
+)
 
 RATE = 16000
 HOP = 320
@@ -198,6 +205,28 @@ def test_levels_by_hand():
     np.testing.assert_allclose(np.asarray(LogPower(-60.0)(power)), np.log10(1 + power * 1e6), rtol=1e-5)
 
 
+@pytest.mark.parametrize("past", [1, 2, 10, 41])
+def test_rises_are_above_scipys_running_median(past):
+    from scipy import ndimage
+
+    levels = np.random.default_rng(past).gamma(1.0, 1.0, (2, 60, 3)).astype(np.float32)
+    before = np.pad(levels, [[0, 0], [past, 0], [0, 0]])  # silence
+    median = np.stack([np.median(before[:, i : i + past + 1], axis=1) for i in range(60)], axis=1)
+    if past % 2 == 0:
+        size = {"size": (1, past + 1, 1), "origin": (0, past // 2, 0)}
+        np.testing.assert_array_equal(ndimage.median_filter(levels, mode="constant", **size), median)
+    found = np.asarray(MedianDifference(past)(levels))
+    np.testing.assert_allclose(found, np.maximum(levels - median, 0), atol=1e-6)
+
+
+def test_rises_by_hand():
+    levels = np.array([2, 2, 2, 5, 5, 5, 1, 1, 1, 3], np.float32)[None, :, None]
+    assert np.asarray(MedianDifference(2)(levels)).ravel().tolist() == [2, 0, 0, 3, 0, 0, 0, 0, 0, 2]
+    layer = MedianDifference.from_config(MedianDifference(2).get_config())
+    np.testing.assert_array_equal(layer(levels), MedianDifference(2)(levels))
+    assert layer.compute_output_shape((None, 10, 1)) == (None, 10, 1)
+
+
 def test_spectra_stay_float32_under_a_mixed_policy():
     import keras
 
@@ -206,5 +235,6 @@ def test_spectra_stay_float32_under_a_mixed_policy():
     try:
         assert semitones()(noise(1, 640)).dtype == "float32"
         assert MagnitudeSpectrum()(noise(1, 640)).dtype == "float32"
+        assert MedianDifference(2)(noise(1, 8, 2)).dtype == "float32"
     finally:
         keras.config.set_dtype_policy(before)

@@ -37,12 +37,13 @@ SMALL = {
     "high_resolution": {"window_frames": 4, "filters": (4, 6), "dense": 12, "recurrent": 6},
     "basic_pitch": {"window_frames": 4},
     "harmonic_shift": {"window_frames": 4, "front_channels": 2, "channels": 6, "blocks": 1},
+    "beat_blstm": {"window_frames": 4, "recurrent": (6, 6)},
     "beat_tcn": {"window_frames": 60, "filters": (4, 4), "channels": 8, "dilations": (1, 2)},
 }
 
 # What these hear of a window has no edge, as they are recurrent or normalise; tests/test_models_transcription.py
-# measures how little counts beyond their margins.
-WITHOUT_EDGE = {"onsets_and_frames", "high_resolution", "basic_pitch", "harmonic_shift"}
+# and tests/test_beat_blstm.py measure how little counts beyond their margins.
+WITHOUT_EDGE = {"onsets_and_frames", "high_resolution", "basic_pitch", "harmonic_shift", "beat_blstm"}
 
 COUNTS = [
     ("harmonic_cnn", {}, 79_271),
@@ -74,6 +75,7 @@ COUNTS = [
     ("harmonic_shift", {"front_channels": 4, "channels": 16, "blocks": 2}, 26_040),
     ("harmonic_shift", {}, 136_620),
     ("harmonic_shift", {"front_channels": 16, "channels": 64, "blocks": 4}, 678_420),
+    ("beat_blstm", {"window_frames": 4}, 59_651),
     ("beat_tcn", {}, 363_254),
 ]
 
