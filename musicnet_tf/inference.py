@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from musicnet_tf.config import Experiment
 
 PRETRAINED = Path(__file__).parent / "pretrained"
-DEFAULT_MODEL = "notes_harmonic_cnn"
+DEFAULT_MODELS = {"notes": "notes_harmonic_cnn", "beats": "beats_tcn"}
+"""Task → the shipped model that is taken where nobody names one."""
+DEFAULT_MODEL = DEFAULT_MODELS["notes"]
+"""Of what is for notes, or for any task."""
 SAVED_MODEL = "saved_model.pb"
 WEIGHTS = "model.weights.h5"
 """Of a run or shipped model, as `runs.save_weights` writes them."""
@@ -32,7 +35,11 @@ ASSETS = "assets.extra"
 """Where TensorFlow Serving keeps what is not part of the graph; the manifest of an export lies there."""
 
 SIGNATURE, WINDOWS = "serving_default", "windows"
-"""Signature of an export, and its input: float32 `(batch, window_length)` → head → activations."""
+"""Signature of an export, and its input: float32 `(batch, window_length)` → head → activations.
+
+It has the name of the model's task, too, `notes` or `beats`: whoever asks by that is refused by a model of another task
+instead of being given activations that mean something else.
+"""
 DESCRIBE, EACH, MANIFEST = "describe", "each", "manifest"
 """Signature that gives the manifest: int32 `(batch,)` of any values → its JSON, a string for each.
 

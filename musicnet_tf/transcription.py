@@ -40,6 +40,7 @@ class Result:
         events: how many were found.
         audio_seconds: its length.
         seconds: that it took, once the model was loaded.
+        details: what else there is to tell of the events; begins with "; " unless it is empty.
         skipped: whether all outputs were there already.
         error: why there are no outputs, empty where there are.
     """
@@ -50,6 +51,7 @@ class Result:
     seconds: float = 0.0
     skipped: bool = False
     error: str = ""
+    details: str = ""
 
     @property
     def name(self) -> str:
@@ -194,7 +196,8 @@ def transcribe_file(
         )
         for form, output in zip(formats, outputs(path, output_dir, formats), strict=True):
             form.write(output, transcript)
-    return Result(path, len(events), duration, time.perf_counter() - began)
+    seconds = time.perf_counter() - began
+    return Result(path, len(events), duration, seconds, details=decoding.details(events))
 
 
 def _of_folder(folder: Path) -> list[Path]:

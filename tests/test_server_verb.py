@@ -117,7 +117,7 @@ def two_shipped(tiny_run, toy, tmp_path, monkeypatch):
         shutil.copytree(tiny_run, tmp_path / "pretrained" / name)
     monkeypatch.setattr(export, "export", lambda name, folder, version: shutil.copytree(toy, folder / str(version)))
     monkeypatch.setattr(inference, "PRETRAINED", tmp_path / "pretrained")
-    monkeypatch.setattr(inference, "DEFAULT_MODEL", "second")
+    monkeypatch.setitem(inference.DEFAULT_MODELS, "notes", "second")
     return tmp_path / "pretrained"
 
 

@@ -17,15 +17,14 @@ import functools
 import logging
 import sys
 import time
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from absl import app, flags
 
 import musicnet_tf.bin._server_flags as server_flags
+from musicnet_tf.bin import _summary
 
 if TYPE_CHECKING:
-    from musicnet_tf.transcription import Result
     from pipelines.transcribe import Model
 
 _BESIDES = ("apitools not found", "Resource module is not available")
@@ -75,7 +74,8 @@ def main(argv: list[str]) -> int:
         print(f"musicnet transcribe_batch: error: {error}", file=sys.stderr)
     if failed:
         print(f"failed recordings are listed in {_OUTPUT_DIR.value}/{transcribe.FAILED}", file=sys.stderr)
-    print(_summary(results, transcribe.decoding_of(model.manifest).noun, time.perf_counter() - began))
+    noun = transcribe.decoding_of(model.manifest).noun
+    print(_summary.of(results, noun, time.perf_counter() - began, _OUTPUT_DIR.value))
     return 1 if failed else 0
 
 
@@ -96,18 +96,3 @@ def _quieten_beam() -> None:
 
 def _is_of_use(record: logging.LogRecord) -> bool:
     return not str(record.msg).startswith(_BESIDES)
-
-
-def _summary(results: Sequence[Result], noun: str, seconds: float) -> str:
-    done = [r for r in results if not r.error and not r.skipped]
-    audio_seconds = sum(r.audio_seconds for r in done)
-    counts = {
-        "transcribed": len(done),
-        "skipped": sum(r.skipped for r in results),
-        "failed": sum(bool(r.error) for r in results),
-    }
-    parts = [f"{number} {what}" for what, number in counts.items() if number or what == "transcribed"]
-    text = f"{', '.join(parts)}; {sum(r.events for r in done)} {noun} in {audio_seconds:.1f} s of audio"
-    if audio_seconds:
-        text += f"; real-time factor {seconds / audio_seconds:.3f}"
-    return f"{text}; outputs in {_OUTPUT_DIR.value}"

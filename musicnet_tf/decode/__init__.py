@@ -73,6 +73,10 @@ class Decoding(pydantic.BaseModel, abc.ABC):
     def start(self, spec: ModelSpec) -> Decoder:
         """A decoder of one recording's posteriorgram, whose clock is `windowing.recording_clock(spec)`."""
 
+    def details(self, events: Any) -> str:
+        """What there is to tell of a recording's events besides their number, in a line; begins with "; "."""
+        return ""
+
     @classmethod
     @abc.abstractmethod
     def formats(cls) -> Mapping[str, Format]:

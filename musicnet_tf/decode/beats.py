@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import numpy as np
 import pydantic
 
-from musicnet_tf import windowing
+from musicnet_tf import rhythm, windowing
 from musicnet_tf.decode import Decoding
 from musicnet_tf.errors import ModelError
 from musicnet_tf.events import UNKNOWN, Beats
@@ -92,6 +92,14 @@ class BeatDecoding(Decoding):
             beats_per_bar=self.beats_per_bar if downbeats else (),
             meter_change=self.meter_change,
         )
+
+    def details(self, events: Beats) -> str:
+        """Tempo and metre, as far as they are known.
+
+        >>> BeatDecoding().details(Beats([0, 0.5, 1, 1.5, 2.25, 3, 3.5], [1, 2, 3, 1, 2, 3, 1]))
+        '; 120 beats a minute, mostly 80 to 120; 3 beats a bar'
+        """
+        return "".join(f"; {told}" for told in (_tempo(events), _meter(events)) if told)
 
     @classmethod
     def formats(cls) -> Mapping[str, Format]:
@@ -178,6 +186,22 @@ class BeatDecoder:
             if not self._time or time > self._time[-1]:  # two beats of a path may take one peak
                 self._time.append(time)
                 self._position.append(beat.position)
+
+
+def _tempo(beats: Beats) -> str:
+    tempo = rhythm.tempo(beats)
+    if tempo is None:
+        return ""
+    median, low, high = (round(bpm) for bpm in tempo)
+    return f"{median} beats a minute" + f", mostly {low} to {high}" * (low < high)
+
+
+def _meter(beats: Beats) -> str:
+    meter = rhythm.meter(beats)
+    if meter is None:
+        return ""
+    most = f"{meter.beats_per_bar} beat{'s' * (meter.beats_per_bar > 1)} a bar"
+    return most if meter.share == 1 else f"{most} in {min(round(100 * meter.share), 99)}% of bars"
 
 
 def _column(heads: Mapping[str, np.ndarray], name: str) -> np.ndarray:

@@ -47,7 +47,7 @@ def shipped_models(cache: Path, report: Callable[[str], None]) -> tuple[ModelCon
 
 
 def _default_first(names: dict[str, Path]) -> dict[str, Path]:
-    return dict(sorted(names.items(), key=lambda item: item[0] != inference.DEFAULT_MODEL))
+    return dict(sorted(names.items(), key=lambda item: item[0] not in inference.DEFAULT_MODELS.values()))
 
 
 def _exported(name: str, source: Path, cache: Path, report: Callable[[str], None]) -> Path:
