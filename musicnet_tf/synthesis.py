@@ -54,6 +54,7 @@ def render(
     reverb: bool = True,
     cents: Mapping[int, float] | None = None,
     level_db: Mapping[int, float] | None = None,
+    drums: Notes | None = None,
     timeout: float = 600.0,
 ) -> np.ndarray:
     """Plays notes on a soundfont. The same input gives the same output on the same machine.
@@ -67,6 +68,8 @@ def render(
         reverb: FluidSynth's default reverberation; the chorus is always off.
         cents: program → hundredths of a semitone by which it is tuned higher, at most 200 either way.
         level_db: program → decibels by which it is louder, at most 0; a channel's volume has 127 steps.
+        drums: what the percussion channel plays: pitches are keys of the General MIDI percussion map, the instrument
+            is the program of the kit, one alone; tuning and levels are not theirs.
         timeout: seconds after which the program is given up.
 
     Returns:
@@ -75,15 +78,20 @@ def render(
     Raises:
         AudioError: where FluidSynth or the soundfont is missing, or the program fails.
     """
-    duration = notes.end + _TAIL_SECONDS if duration is None else duration
+    drums = Notes.empty() if drums is None else drums
+    duration = max(notes.end, drums.end) + _TAIL_SECONDS if duration is None else duration
     length = max(0, round(duration * sample_rate))
-    notes = notes[(notes.offset > 0) & (notes.onset < duration)]
-    if not len(notes) or not length:
+    notes, drums = (part[(part.offset > 0) & (part.onset < duration)] for part in (notes, drums))
+    num_notes = len(notes) + len(drums)
+    if not num_notes or not length:
         return np.zeros(length, np.float32)
     midi = scores.to_midi(notes)
     for instrument in midi.instruments:
         _set_up(instrument, (cents or {}).get(instrument.program, 0.0), (level_db or {}).get(instrument.program, 0.0))
-    sound = _resample(_play(midi, len(notes), Path(soundfont), duration, gain, reverb, timeout), sample_rate)[:length]
+    for instrument in scores.to_midi(drums).instruments:
+        instrument.is_drum = True
+        midi.instruments.append(instrument)
+    sound = _resample(_play(midi, num_notes, Path(soundfont), duration, gain, reverb, timeout), sample_rate)[:length]
     return np.pad(sound, (0, length - len(sound)))
 
 

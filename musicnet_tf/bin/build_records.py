@@ -1,6 +1,7 @@
 """Corpus → sharded TFRecords, as an Apache Beam job; needs `musicnet_tf[beam]`.
 
     musicnet build_records --dataset=musicnet --data_dir=~/musicnet --output_dir=data/records/musicnet
+    musicnet build_records --dataset=grooves --set count=200 --output_dir=data/records/grooves
 
 Options of the corpus are set by --set (`--set validation='["2227"]'`). A shard is written whole or not at
 all; a second run skips what is done and tries again what failed. In process by default; on a cluster by
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from pipelines.build_records import Settings
 
 _DATASET = flags.DEFINE_string("dataset", None, "Corpus, as in `musicnet list`.", required=True)
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder that holds the corpus as published.", required=True)
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder that holds the corpus as published; grooves needs none.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder for the records.", required=True)
 _SET = flags.DEFINE_multi_string("set", [], "Option of the corpus, key=value in YAML; may be given again.")
 _SAMPLE_RATE = flags.DEFINE_integer("sample_rate", 44100, "Of the audio in the records; models say which they take.")
@@ -64,6 +65,10 @@ def _settings() -> Settings:
     from pipelines.build_records import Settings
 
     encoding = records.default_encoding() if _ENCODING.value == "auto" else cast(Encoding, _ENCODING.value)
-    options = {**parse_overrides(_SET.value), "root": str(Path(_DATA_DIR.value).expanduser())}
-    dataset = construct(DATASETS.get(_DATASET.value), options, where=f"--dataset={_DATASET.value}")
+    options, corpus = parse_overrides(_SET.value), DATASETS.get(_DATASET.value)
+    if _DATA_DIR.value is not None:
+        options["root"] = str(Path(_DATA_DIR.value).expanduser())
+    elif corpus.model_fields["root"].is_required():
+        raise ConfigError(f"--dataset={_DATASET.value}: name the folder that holds it, by --data_dir")
+    dataset = construct(corpus, options, where=f"--dataset={_DATASET.value}")
     return Settings(dataset, _SAMPLE_RATE.value, _EXCERPT_SECONDS.value, encoding, _RECORDINGS_PER_SHARD.value)
