@@ -2,7 +2,8 @@
 
 An export is what any stock TensorFlow Serving runs, and what `inference.load` takes:
 
-    DIR/1/saved_model.pb, variables/        the signatures `SIGNATURE`, `WAV_SIGNATURE` and `DESCRIBE` of `inference`
+    DIR/1/saved_model.pb, variables/        the signatures `SIGNATURE`, `WAV_SIGNATURE` and `DESCRIBE` of `inference`,
+                                            and the first by the name of the task, too
     DIR/1/assets.extra/manifest.json        the same text as `DESCRIBE` gives
     DIR/1/assets.extra/tf_serving_warmup_requests
 
@@ -145,7 +146,7 @@ def _write_saved_model(folder: Path, manifest: Manifest, experiment: Experiment,
         canonical.rewrite(folder)
         assets = files.make_folder(folder / inference.ASSETS)
         manifest.write(assets)
-        warmup.write(assets, manifest.geometry)
+        warmup.write(assets, manifest)
     except tf.errors.OpError as error:  # a full disk, as TensorFlow tells it
         raise OSError(" ".join(error.message.split())) from error
 

@@ -1,6 +1,7 @@
 """What an export answers: windows → activations, whole WAV files → posteriorgrams, and the description of itself.
 
-Stock TensorFlow operations alone, so that a plain TensorFlow Serving runs them; the same three for every task.
+Stock TensorFlow operations alone, so that a plain TensorFlow Serving runs them; the same for every task, and the one of
+windows by the task's name, too.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ def signatures(manifest: Manifest, forward: Forward) -> dict[str, Any]:
 
     return {
         inference.SIGNATURE: network.get_concrete_function(),
+        manifest.task: network.get_concrete_function(),
         inference.WAV_SIGNATURE: _traced(posteriorgrams, recordings),
         inference.DESCRIBE: _traced(describe, each),
     }

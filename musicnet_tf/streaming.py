@@ -227,11 +227,20 @@ class Listener:
             self.events = self._decoder.finish()
         return list(self._told())
 
-    def write(self, output_dir: str | Path, formats: list[Format]) -> None:
-        """Writes what was heard as `musicnet transcribe` writes a recording. Raises OutputError."""
+    def write(self, output_dir: str | Path, formats: list[Format], recording: Path | None = None) -> None:
+        """Writes what was heard as `musicnet transcribe` writes a recording.
+
+        Args:
+            output_dir: folder for the files.
+            formats: which.
+            recording: what was heard, where it is a file that `audio.blocks` decodes.
+
+        Raises:
+            OutputError: where a file cannot be written.
+        """
         source, model = Path(self._sound.name), self._predictor.manifest.name
         title = Path(transcription.Result(source).name).stem  # printable
-        transcript = Transcript(self.events, self._sound.duration, title, model, self._spool)
+        transcript = Transcript(self.events, self._sound.duration, title, model, self._spool, recording)
         for form, path in zip(formats, transcription.outputs(source, output_dir, formats), strict=True):
             form.write(path, transcript)
 

@@ -245,15 +245,16 @@ def test_every_warm_up_request_is_answered(tiny_export):
             assert len(output) == len(next(iter(inputs.values()))), "an answer for each"
             assert output.dtype == tf.string or np.isfinite(output).all()
     assert set(shapes) == set(signatures)
-    assert shapes == {"describe": [(1,)], "serving_default": [(1, 16000), (64, 16000)], "wav": [(1,)]}
+    windows = {"serving_default": [(1, 16000), (64, 16000)], "notes": [(1, 16000)]}
+    assert shapes == {"describe": [(1,)], **windows, "wav": [(1,)]}
 
 
 def test_warm_up_asks_for_no_more_than_servers_join_and_than_memory_holds(tmp_path):
     text = (ROOT / "serving/batching.config").read_text(encoding="utf-8")
     assert f"max_batch_size {{ value: {inference.MAX_BATCH} }}" in text
-    for window, expected in ((2048, [1, 64]), (2**19, [1, 2]), (2**22, [1])):
+    for window, expected in ((2048, [1, 64, 1]), (2**19, [1, 2, 1]), (2**22, [1, 1])):
         spec = ModelSpec(FrameClock(44100, 512), window, 10, 1, {"a": HeadSpec(1)})
-        warmup.write(tmp_path, spec)
+        warmup.write(tmp_path, Manifest(name="any", task="notes", spec=spec.to_dict()))
         windows = [request.inputs[inference.WINDOWS] for request in logged(tmp_path) if "windows" in request.inputs]
         assert [tensor.tensor_shape.dim[0].size for tensor in windows] == expected
         assert all(tensor.tensor_shape.dim[1].size == window for tensor in windows)

@@ -32,6 +32,7 @@ def _make_run(folder: Path, config_file: str = "tiny", *overrides: str) -> Path:
             variable.assign(variable.numpy() + rng.uniform(0.1, 0.5, variable.shape))
         elif variable.name == "kernel" and not np.any(variable):  # as linear layers on top begin
             variable.assign(rng.normal(0.0, 0.5, variable.shape))
+    decoder = experiment.task.decoder_params()
     folder.mkdir(parents=True)
     network.save_weights(folder / runs.WEIGHTS)
     experiment.write(folder)
@@ -39,7 +40,7 @@ def _make_run(folder: Path, config_file: str = "tiny", *overrides: str) -> Path:
         name=experiment.name,
         task=experiment.task.name,
         spec=experiment.task.served(experiment.model.spec()).to_dict(),
-        decoder={**experiment.task.decoder_params(), "onset_threshold": 0.37},
+        decoder=decoder | {name: 0.37 for name in decoder if name == "onset_threshold"},
         experiment=experiment.model_dump(mode="json"),
         num_parameters=sum(int(np.prod(v.shape)) for v in network.trainable_variables),
         training_data=[{"corpus": "maps", "licence": "CC BY-NC-SA"}],

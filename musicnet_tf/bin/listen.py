@@ -28,6 +28,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -38,6 +39,7 @@ from musicnet_tf.errors import MusicNetError
 
 if TYPE_CHECKING:
     from musicnet_tf import streaming
+    from musicnet_tf.decode import Decoding
     from musicnet_tf.live_audio import Pcm, ReadAhead
     from musicnet_tf.manifest import Manifest
     from musicnet_tf.writers import Format, PosteriorgramSpool
@@ -50,6 +52,9 @@ _LATENCY = flags.DEFINE_float(
     "Seconds of audio that may pass between an instant and the row that tells of it; by default what model and decoder"
     " need, and 0.3. Less takes more of the machine.",
     lower_bound=0.0,
+)
+_SET = flags.DEFINE_multi_string(
+    "set", [], "Overrides a parameter of the decoder, such as onset_threshold=0.4 or method=dbn_online."
 )
 _FORMAT = flags.DEFINE_enum("format", "jsonl", ["jsonl", "text"], "Rows as JSON lines, or for people to read.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder for files of the whole recording; made if need be.")
@@ -153,12 +158,14 @@ def _open(path: str, stop: threading.Event) -> _Source:
 
 
 def _listen(source: _Source, stop: threading.Event) -> None:
-    from musicnet_tf import decode, files, inference, streaming, transcription, windowing
+    from musicnet_tf import decode, files, inference, streaming, transcription, validation, windowing
 
+    overrides = validation.parse_overrides(_SET.value)
     with contextlib.ExitStack() as stack:
         remote = stack.enter_context(server_flags.connect()) if server_flags.SERVER.value else None
         manifest = remote.manifest if remote else inference.read_manifest(_model())
-        decoding, clock = decode.decoding_of(manifest), windowing.recording_clock(manifest.geometry)
+        decoding = decode.decoding_of(manifest, **overrides)
+        clock = windowing.recording_clock(manifest.geometry)
         output_dir = _OUTPUT_DIR.value or ""
         formats = transcription.chosen_formats(manifest.task, _FORMATS.value) if output_dir else []
         rate = source.pcm.sample_rate if source.pcm else clock.sample_rate
@@ -180,8 +187,8 @@ def _listen(source: _Source, stop: threading.Event) -> None:
                 listener.finish()
                 listener.write(output_dir, formats)
             raise
-        listener.write(output_dir, formats)
-        _say(_summary(listener, sound, source, decoding.noun))
+        listener.write(output_dir, formats, None if source.pcm else Path(source.name))
+        _say(_summary(listener, sound, source, decoding))
 
 
 def _tell_cost(share: float) -> None:
@@ -231,8 +238,9 @@ def _line(row: dict[str, Any]) -> str:
     return f"{heard:9.2f} s  {event:<8}" + "".join(f"  {name} {value!s:>8}" for name, value in row.items())
 
 
-def _summary(listener: streaming.Listener, sound: streaming.Sound, source: _Source, noun: str) -> str:
-    text = f"{len(listener.events)} {noun} in {sound.duration:.1f} s of audio"
+def _summary(listener: streaming.Listener, sound: streaming.Sound, source: _Source, decoding: Decoding) -> str:
+    text = f"{len(listener.events)} {decoding.noun} in {sound.duration:.1f} s of audio"
+    text += decoding.details(listener.events)
     if waiting := _waiting(source):
         text += f"; stopped, and {waiting:.1f} s that had come were not heard"
     return text + f"; outputs in {_OUTPUT_DIR.value}" * bool(_OUTPUT_DIR.value)
