@@ -15,6 +15,7 @@ from musicnet_tf.events import UNKNOWN, Beats
 from musicnet_tf.timebase import FrameClock
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _CLICK_RATE = 44100
@@ -23,6 +24,9 @@ _CLICK_HZ, _DOWNBEAT_HZ = 1000.0, 1500.0
 _CLICK_LEVEL, _RECORDING_LEVEL = 0.4, 0.6  # together at most full scale
 _BLOCK_SECONDS = 10.0
 _MAX_COLUMNS = 4000
+_BEAT_LINE = "#a6a6bd"
+_TOP = 1.2  # of the activations' axes: numbers of bars are above 1
+_BARS_APART, _MAX_BARS_TOLD = (1, 2, 5, 10, 20, 50, 100, 200, 500), 24
 _SMOOTHING = 9
 """Intervals over whose median the drawn tempo runs: what the hand does from beat to beat would hide it."""
 
@@ -102,7 +106,9 @@ def figure(
     heads: dict[str, np.ndarray] | None = None,
     clock: FrameClock | None = None,
 ) -> Figure:
-    """The activations with the beats in them, and the tempo from beat to beat below.
+    """The activations with the beats in them, in as many rows as their length asks for, and the tempo below.
+
+    Bars are numbered from the first downbeat on, where the place of every beat after it is known.
 
     Args:
         beats: in seconds.
@@ -113,28 +119,75 @@ def figure(
     """
     from musicnet_tf import plots  # brings matplotlib
 
-    drawn = plots.blank_figure(12, 4.5)
-    upper, lower = drawn.subplots(2, 1, sharex=True)
-    for time, position in beats:
-        upper.axvline(time, color=plots.TRUTH if position == 1 else plots.GRID, linewidth=0.8, zorder=1)
-    for (name, values), color in zip((heads or {}).items(), (plots.INK, plots.TRUTH), strict=False):
-        assert clock is not None
-        step = max(1, len(values) // _MAX_COLUMNS)
-        first = np.arange(0, len(values), step)
-        greatest = np.maximum.reduceat(values[:, 0], first) if len(first) else first
-        upper.plot(clock.frame_to_time(first), greatest, color=color, linewidth=0.8, label=name, zorder=2)
-    if heads:
-        plots.legend_above(upper, upper.get_legend_handles_labels()[0])
-    upper.set_ylim(0, 1.05)
-    lower.plot(beats.time, rhythm.tempo_curve(beats), ".", color=plots.GRID, markersize=3)
-    lower.plot(beats.time, rhythm.tempo_curve(beats, _SMOOTHING), color=plots.INK, linewidth=1.2)
-    for axes, label in ((upper, "activation"), (lower, "beats a minute")):
+    duration = max(duration, 1.0)
+    row_seconds, num_rows = plots.rows(duration)
+    drawn = plots.blank_figure(12, 2.4 + 1.3 * num_rows)
+    *upper, lower = drawn.subplots(num_rows + 1, 1, height_ratios=[*[1] * num_rows, 1.4])
+    for row, axes in enumerate(upper):
+        start = row * row_seconds
+        plots.time_axis(axes, start, start + row_seconds)
+        _draw_beats(axes, beats, start, start + row_seconds)
+        if heads and clock:
+            _draw_activations(axes, heads, clock, start, start + row_seconds)
+        axes.set_ylim(0, _TOP)
+        axes.set_yticks([0, 1])
+        axes.grid(False)  # would look like beats
         plots.plain(axes)
-        plots.time_axis(axes, 0.0, max(duration, 1.0))
-        axes.set_ylabel(label, color=plots.INK)
+    upper[0].set_ylabel("activation", color=plots.INK)
+    plots.legend_above(upper[0], upper[0].get_legend_handles_labels()[0])
+    plots.heading(upper[0], title)
+    _draw_tempo(lower, beats)
+    plots.time_axis(lower, 0.0, duration)
+    plots.plain(lower)
     lower.set_xlabel("time (min:s)", color=plots.INK)
-    plots.heading(upper, title)
     return drawn
+
+
+def _draw_beats(axes: Axes, beats: Beats, start: float, stop: float) -> None:
+    """Lines from bottom to top, and beside some of the downbeats the numbers of their bars."""
+    from musicnet_tf import plots
+
+    first = beats.position == 1
+    shown = (beats.time >= start) & (beats.time < stop)
+    kinds = ((shown & ~first, _BEAT_LINE, 0.9, "a beat"), (shown & first, plots.TRUTH, 1.5, "a bar begins"))
+    for chosen, color, width, name in kinds:
+        axes.vlines(beats.time[chosen], 0, _TOP, color=color, linewidth=width, label=name, zorder=1)
+    bars = np.cumsum(first)
+    if (beats.position[bars > 0] == UNKNOWN).any():
+        return
+    bar, at = bars[shown & first], beats.time[shown & first]
+    every = next((step for step in _BARS_APART if len(bar) / step <= _MAX_BARS_TOLD), _BARS_APART[-1])
+    for number, time in zip(bar, at, strict=True):
+        if every == 1 or number % every == 0:
+            axes.annotate(str(number), (time, _TOP), (2, -8), textcoords="offset points", fontsize=7, color=plots.INK)
+
+
+def _draw_activations(axes: Axes, heads: dict[str, np.ndarray], clock: FrameClock, start: float, stop: float) -> None:
+    """A curve a head; where there are more frames than can be told apart, the greatest of those that fall together."""
+    from musicnet_tf import plots
+
+    for (name, values), color in zip(heads.items(), (plots.INK, plots.TRUTH), strict=False):
+        low, high = np.clip(np.ceil(clock.time_to_frame(np.array([start, stop]))).astype(int), 0, len(values))
+        first = np.arange(low, high, max(1, (high - low) // _MAX_COLUMNS))
+        greatest = np.maximum.reduceat(values[:high, 0], first) if len(first) else np.zeros(0)
+        label = f"activation of {name}s"
+        time = clock.frame_to_time(first)
+        axes.plot(time, greatest, color=color, linewidth=0.9, label=label, zorder=3)
+        axes.fill_between(time, greatest, color=color, alpha=0.25, linewidth=0, zorder=2)
+
+
+def _draw_tempo(axes: Axes, beats: Beats) -> None:
+    """From beat to beat as dots, and as the line that the ear follows; what is far from most is not shown."""
+    from musicnet_tf import plots
+
+    tempo = rhythm.tempo_curve(beats)
+    axes.plot(beats.time, tempo, ".", color=plots.GRID, markersize=3)
+    axes.plot(beats.time, rhythm.tempo_curve(beats, _SMOOTHING), color=plots.INK, linewidth=1.2)
+    if found := rhythm.tempo(beats):
+        axes.axhline(found.median, color=plots.TRUTH, linewidth=0.8, linestyle="--", zorder=1)
+        axes.set_ylim(0.9 * found.low, 1.1 * found.high)
+    axes.set_ylabel("beats a minute", color=plots.INK)
+    axes.set_title(rhythm.describe(beats), loc="left", fontsize=9, color=plots.INK)
 
 
 def write_png(path: str | Path, transcript: writers.Transcript) -> None:

@@ -59,7 +59,7 @@ def piano_roll(notes: Notes, duration: float | None = None, title: str = "", ref
     """
     shown = [notes] if reference is None else [notes, reference]
     duration = max(duration or max(n.end for n in shown), 1.0)
-    row_seconds, num_rows = _rows(duration)
+    row_seconds, num_rows = rows(duration)
     low, high = pitch_range(Notes.concatenate(shown))
     height = 0.8 + num_rows * (0.8 + (0.05 if num_rows == 1 else 0.036) * (high - low))
     figure = blank_figure(12, height)
@@ -145,8 +145,8 @@ def blank_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def _rows(duration: float) -> tuple[float, int]:
-    """Seconds a row and rows: up to four for two minutes, up to six beyond."""
+def rows(duration: float) -> tuple[float, int]:
+    """Seconds a row and how many rows show a recording: up to four for two minutes, up to six beyond."""
     if duration <= _SECONDS_A_ROW[3]:
         return duration, 1
     most = 4 if duration <= 120 else 6

@@ -78,5 +78,24 @@ def meter(beats: Beats) -> Meter | None:
     return Meter(most, float(counts[most] / len(bars)))
 
 
+def describe(beats: Beats) -> str:
+    """Tempo and metre in words, as far as they are known.
+
+    >>> describe(Beats([0, 0.5, 1, 1.5, 2.25, 3, 3.5], [1, 2, 3, 1, 2, 3, 1]))
+    '120 beats a minute, mostly 80 to 120; 3 beats a bar'
+    >>> describe(Beats([0, 0.5, 1, 1.5, 2, 2.5], [1, 2, 1, 2, 3, 1]))
+    '120 beats a minute; 2 beats a bar in 50% of bars'
+    """
+    parts = []
+    if found := tempo(beats):
+        median, low, high = (round(bpm) for bpm in found)
+        parts.append(f"{median} beats a minute" + f", mostly {low} to {high}" * (low < high))
+    if bar := meter(beats):
+        most = f"{bar.beats_per_bar} beat{'s' * (bar.beats_per_bar > 1)} a bar"
+        # Nearly all is not all.
+        parts.append(most if bar.share == 1 else f"{most} in {min(round(100 * bar.share), 99)}% of bars")
+    return "; ".join(parts)
+
+
 def _counted(beats: Beats, start: int, stop: int) -> bool:
     return bool((beats.position[start:stop] > 0).all())

@@ -129,11 +129,31 @@ def test_a_figure_shows_activations_beats_and_tempo():
     heads = {"beat": np.linspace(0, 1, 150)[:, None], "downbeat": np.zeros((150, 1))}
     upper, lower = beat_writers.figure(BEATS, 3.0, "waltz", heads, FrameClock(16000, 320)).axes
     curves = {line.get_label(): line for line in upper.get_lines()}
-    assert curves["beat"].get_ydata().tolist() == pytest.approx(heads["beat"][:, 0].tolist())
-    assert curves["beat"].get_xdata()[-1] == pytest.approx(149 / 50)
-    drawn = [line.get_xdata()[0] for line in upper.get_lines() if len(line.get_xdata()) == 2]
-    assert drawn == BEATS.time.tolist()
+    curve = curves["activation of beats"]
+    assert curve.get_ydata().tolist() == pytest.approx(heads["beat"][:, 0].tolist())
+    assert curve.get_xdata()[-1] == pytest.approx(149 / 50)
+    assert lines(upper, "a beat") == [0.25, 0.75, 2.25]
+    assert lines(upper, "a bar begins") == [1.25]
+    assert [text.get_text() for text in upper.texts] == ["1"]
+    assert lower.get_title("left") == "120 beats a minute, mostly 66 to 120"
     assert lower.get_lines()[0].get_ydata().tolist() == [120, 120, 60, 60]
+
+
+def lines(axes, label: str) -> list[float]:
+    """Where the vertical lines of a kind are, in seconds."""
+    (drawn,) = [each for each in axes.collections if each.get_label() == label]
+    return [float(segment[0, 0]) for segment in drawn.get_segments()]
+
+
+def test_long_recordings_are_drawn_in_rows_with_the_numbers_of_some_bars():
+    beats = Beats(0.5 * np.arange(480), np.arange(480) % 4 + 1)
+    *rows, _ = beat_writers.figure(beats, 240.0).axes
+    assert [round(row.get_xlim()[0]) for row in rows] == [0, 60, 120, 180]
+    assert [time for row in rows for time in lines(row, "a bar begins")] == beats.downbeats.tolist()
+    assert [text.get_text() for text in rows[1].texts] == [str(bar) for bar in range(32, 62, 2)]
+    half_known = Beats(beats.time, np.where(np.arange(480) == 470, UNKNOWN, beats.position))
+    *rows, _ = beat_writers.figure(half_known, 240.0).axes
+    assert not any(row.texts for row in rows), "whatever is told of later bars may be wrong"
 
 
 @pytest.mark.parametrize("beats", [Beats.empty(), Beats([1.0])])

@@ -94,12 +94,9 @@ class BeatDecoding(Decoding):
         )
 
     def details(self, events: Beats) -> str:
-        """Tempo and metre, as far as they are known.
-
-        >>> BeatDecoding().details(Beats([0, 0.5, 1, 1.5, 2.25, 3, 3.5], [1, 2, 3, 1, 2, 3, 1]))
-        '; 120 beats a minute, mostly 80 to 120; 3 beats a bar'
-        """
-        return "".join(f"; {told}" for told in (_tempo(events), _meter(events)) if told)
+        """Tempo and metre, as `rhythm.describe` tells them."""
+        told = rhythm.describe(events)
+        return f"; {told}" if told else ""
 
     @classmethod
     def formats(cls) -> Mapping[str, Format]:
@@ -186,22 +183,6 @@ class BeatDecoder:
             if not self._time or time > self._time[-1]:  # two beats of a path may take one peak
                 self._time.append(time)
                 self._position.append(beat.position)
-
-
-def _tempo(beats: Beats) -> str:
-    tempo = rhythm.tempo(beats)
-    if tempo is None:
-        return ""
-    median, low, high = (round(bpm) for bpm in tempo)
-    return f"{median} beats a minute" + f", mostly {low} to {high}" * (low < high)
-
-
-def _meter(beats: Beats) -> str:
-    meter = rhythm.meter(beats)
-    if meter is None:
-        return ""
-    most = f"{meter.beats_per_bar} beat{'s' * (meter.beats_per_bar > 1)} a bar"
-    return most if meter.share == 1 else f"{most} in {min(round(100 * meter.share), 99)}% of bars"
 
 
 def _column(heads: Mapping[str, np.ndarray], name: str) -> np.ndarray:
