@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from musicnet_tf import scores, windowing
+from musicnet_tf import windowing
 from musicnet_tf.datasets import Dataset, Recording
-from musicnet_tf.decode.notes import decode
 from musicnet_tf.errors import DatasetError, ModelError, MusicNetError
-from musicnet_tf.events import Notes
-from musicnet_tf.metrics import frames
-from musicnet_tf.metrics import notes as note_metrics
+from musicnet_tf.metrics import SCORERS, Heard, Scorer, check_options, scorer_of
 from musicnet_tf.metrics import protocol as musicnet_protocol
+from musicnet_tf.metrics.note_scorer import protocol_points
 from musicnet_tf.metrics.report import Report
-from musicnet_tf.models import ModelSpec
 from musicnet_tf.registry import nearest
-from musicnet_tf.thresholds import Heard, Thresholds, search_thresholds
+from musicnet_tf.thresholds import Chosen, Thresholds
 from musicnet_tf.transcription import Predictor
 
 _CONTEXT_SECONDS = 10.0
@@ -53,14 +50,14 @@ def listen(predictor: Predictor, dataset: Dataset, recording: Recording, seconds
 
     Raises:
         AudioError, ScoreError: where the recording or its labels cannot be read.
-        ModelError: where the model does not give what its manifest promises.
+        ModelError: where the model does not give what its manifest promises, or its task has no scores.
     """
     spec = predictor.manifest.geometry
-    notes = dataset.load_notes(recording)
+    events = scorer_of(predictor.manifest).truth(dataset, recording)
     audio = dataset.load_audio(recording, spec.clock.sample_rate)
     audio = audio[: int(min(seconds * spec.clock.sample_rate, len(audio)))]
     heads = windowing.posteriorgram(audio, spec, predictor)
-    return Heard(recording.id, notes, heads, len(audio) / spec.clock.sample_rate)
+    return Heard(recording.id, events, heads, len(audio) / spec.clock.sample_rate)
 
 
 def evaluate_model(
@@ -68,18 +65,13 @@ def evaluate_model(
     dataset: Dataset,
     split: str,
     recordings: Sequence[str] | None = None,
-    thresholds: Thresholds | None = None,
-    protocol: musicnet_protocol.Protocol | None = None,
-    c: musicnet_protocol.Threshold | None = None,
+    thresholds: Chosen | None = None,
+    **options: Any,
 ) -> Report:
     """Scores a model on a split of a corpus, piece by piece; a piece that cannot be read is listed, not fatal.
 
-    Scores of a piece, and of all pooled:
-
-    - `onset/…`, `onset_offset/…`, `onset_offset_velocity/…`: decoded notes, by `metrics.notes`.
-    - `frame/…`, `multipitch/…`: decoded notes on a 10 ms grid, by `metrics.frames`.
-    - `posteriorgram/…`: head `frame` above `thresholds.posteriorgram`, on the model's own clock.
-    - `protocol/…`: the MusicNet paper's, by `metrics.protocol`. Not for recordings of less than a second.
+    What scores a piece has, and all pooled, the scorer of the model's task tells: `metrics.note_scorer.NoteScorer`,
+    `metrics.beat_scorer.BeatScorer`.
 
     Args:
         predictor: the model.
@@ -87,187 +79,98 @@ def evaluate_model(
         split: `train`, `validation`, `test` or `all`.
         recordings: only these of the split.
         thresholds: chosen on *other* recordings; by default the manifest's.
-        protocol: where the paper's points lie.
-        c: the paper's threshold, by `search_protocol_threshold`; by default that of `posteriorgram/…`.
+        options: of the task's scorer: `protocol` and `c` of notes, `trim_seconds` of beats.
 
     Raises:
-        DatasetError: where nothing is selected, or nothing of it could be read.
-        ModelError: where the model does not transcribe notes.
+        DatasetError: where nothing is selected, nothing of it could be read, or the corpus does not tell what the
+            task needs.
+        ModelError: where the model's task has no scores.
+        ConfigError: where its scorer has no such option.
     """
-    own = Thresholds.of(predictor.manifest)  # also where others are given: it refuses a model of no notes
-    thresholds = thresholds or own
-    protocol = protocol or musicnet_protocol.Protocol()
-    c = c or musicnet_protocol.Threshold(thresholds.posteriorgram, "thresholds.posteriorgram")
+    scorer = _scorer(predictor, thresholds, options)
+    _check_annotation(scorer, dataset)
     chosen = select(dataset, split, recordings)
-    report = Report(
-        settings={
-            "model": predictor.manifest.name,
-            "dataset": dataset.model_dump(mode="json"),
-            "split": split,
-            "thresholds": thresholds.model_dump(mode="json"),
-            "protocol": {**dataclasses.asdict(protocol), "threshold": dataclasses.asdict(c)},
-        }
-    )
-    pool = _Pool()
+    settings = {"model": predictor.manifest.name, "dataset": dataset.model_dump(mode="json"), "split": split}
+    report = Report.of(scorer, settings)
     for heard in _heard(predictor, dataset, chosen, report.failed):
-        row = _score_heard(heard, predictor.manifest.geometry, thresholds, pool)
-        row |= _score_protocol(heard, predictor.manifest.geometry, protocol, c.value, pool)
-        report.pieces[heard.id] = row
-    _need_pieces(report, dataset.root)
-    report.pooled = pool.scores(c.value)
-    report.curves = pool.curves()
-    return report
+        report.add(heard.id, scorer.score(heard))
+    return _finished(report, scorer, dataset.root)
 
 
-def evaluate_estimates(estimates_dir: str | Path, references_dir: str | Path) -> Report:
+def evaluate_estimates(
+    estimates_dir: str | Path, references_dir: str | Path, task: str = "notes", **options: Any
+) -> Report:
     """Scores a folder of transcriptions against one of references; files are paired by name.
 
     Names are compared without their suffix (and without a `.musicnet` before it). Where one folder has
-    several files of a name, an estimate is taken from MIDI first, which carries velocities, and a
+    several files of a name, an estimate of notes is taken from MIDI first, which carries velocities, and a
     reference from a label file first, for a MIDI beside it may be the score and not the performance.
 
     Raises:
+        ConfigError: where the task or an option of its scorer is unknown.
         DatasetError: where a folder is missing, no pair is found, or none can be read.
     """
-    estimates = _by_name(Path(estimates_dir), (".mid", ".midi", ".csv", ".tsv", ".txt"))
-    references = _by_name(Path(references_dir), (".csv", ".tsv", ".txt", ".mid", ".midi"))
+    kind = SCORERS.get(task)
+    check_options(kind, options)
+    scorer = kind(**options)
+    estimates = _by_name(Path(estimates_dir), scorer.estimates)
+    references = _by_name(Path(references_dir), scorer.references)
     pairs = sorted(estimates.keys() & references.keys())
     if not pairs:
         raise DatasetError(
             f"{estimates_dir}: no estimate of its {len(estimates)} is named like one of the {len(references)}"
-            f" references in {references_dir}; files are paired by name ({', '.join(scores.READERS)})"
+            f" references in {references_dir}; files are paired by name ({', '.join(scorer.references)})"
         )
-    report = Report(settings={"estimates": str(estimates_dir), "references": str(references_dir)})
+    settings = {"estimates": str(estimates_dir), "references": str(references_dir)}
+    report = Report.of(scorer, settings)
     report.unpaired = {
         "estimates": sorted(estimates.keys() - references.keys()),
         "references": sorted(references.keys() - estimates.keys()),
     }
-    pool = _Pool()
     for name in tqdm(pairs, desc="evaluate", unit="piece", disable=None):
         try:
-            reference, estimate = scores.read(references[name]), scores.read(estimates[name])
+            reference, estimate = scorer.read(references[name]), scorer.read(estimates[name])
         except MusicNetError as error:
             report.failed[name] = str(error)
             continue
-        report.pieces[name] = _score_notes(reference, estimate, pool)
-    _need_pieces(report, Path(estimates_dir))
-    report.pooled = pool.scores()
-    return report
+        report.add(name, scorer.score_events(name, reference, estimate))
+    return _finished(report, scorer, Path(estimates_dir))
 
 
-def _heard(
-    predictor: Predictor, dataset: Dataset, recordings: Iterable[Recording], failed: dict[str, str]
-) -> Iterator[Heard]:
-    """Those that can be read, one after the other; why the others cannot goes to `failed`."""
-    for recording in tqdm(recordings, desc="listen", unit="piece", disable=None):
-        try:
-            heard = listen(predictor, dataset, recording)
-        except ModelError:
-            raise
-        except MusicNetError as error:
-            failed[recording.id] = str(error)
-            continue
-        yield heard
+def choose_thresholds(
+    predictor: Predictor,
+    datasets: Sequence[Dataset],
+    split: str = "validation",
+    recordings: Sequence[str] | None = None,
+    **options: Any,
+) -> Chosen:
+    """Searches the decoder's parameters on recordings kept from training.
 
+    A model that is to serve several kinds of music needs parameters chosen on all of them; corpora count
+    alike, however many pieces they have.
 
-def _need_pieces(report: Report, place: Path) -> None:
-    if not report.pieces:
-        name, reason = next(iter(report.failed.items()))
-        raise DatasetError(f"{place}: none of {len(report.failed)} pieces could be evaluated; {name}: {reason}")
+    The model runs once over each recording; its posteriorgrams are held in memory (about 0.1 MB a
+    second for 88 pitches and four heads). A recording that cannot be read is an error here; one that does not tell
+    what the task needs is passed over.
 
-
-def _by_name(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
-    """Name → its file, of the first suffix for which there is one."""
-    if not folder.is_dir():
-        raise DatasetError(f"{folder}: no such folder; it should hold one file a piece ({', '.join(suffixes)})")
-    found = [path for path in folder.iterdir() if path.suffix.lower() in suffixes and path.is_file()]
-    found.sort(key=lambda path: (suffixes.index(path.suffix.lower()), path.name), reverse=True)
-    return {path.stem.removesuffix(".musicnet"): path for path in found}
-
-
-class _Pool:
-    """What is summed over pieces: counts, and the protocol's points."""
-
-    def __init__(self) -> None:
-        self._counts: dict[str, frames.Counts] = {}
-        self._labels: list[np.ndarray] = []
-        self._predictions: list[np.ndarray] = []
-
-    def count(self, name: str, counts: frames.Counts) -> None:
-        self._counts[name] = self._counts.get(name, frames.Counts()) + counts
-
-    def points(self, labels: np.ndarray, predictions: np.ndarray) -> None:
-        self._labels.append(labels)
-        self._predictions.append(predictions)
-
-    def scores(self, threshold: float = 0.5) -> dict[str, float]:
-        pooled = {
-            f"{name}/{key}": value for name, counts in self._counts.items() for key, value in counts.scores().items()
-        }
-        if self._labels:
-            pooled |= _under("protocol", musicnet_protocol.score(*self._points(), threshold))
-        return pooled
-
-    def curves(self) -> dict[str, dict[str, list[float]]]:
-        """Figure 4 of the paper."""
-        if not self._labels:
-            return {}
-        labels, predictions = self._points()
-        drawn = {}
-        for name, subset in musicnet_protocol.subsets(labels).items():
-            if labels[subset].any():
-                curve = frames.precision_recall_curve(labels[subset], predictions[subset])
-                drawn[name] = {key: np.round(values, 6).tolist() for key, values in curve.items()}
-        return drawn
-
-    def _points(self) -> tuple[np.ndarray, np.ndarray]:
-        return np.concatenate(self._labels), np.concatenate(self._predictions)
-
-
-def _score_notes(reference: Notes, estimate: Notes, pool: _Pool) -> dict[str, float]:
-    row = note_metrics.score(reference, estimate)
-    for criterion in note_metrics.CRITERIA:
-        if f"{criterion}/recall" in row:
-            correct = round(row[f"{criterion}/recall"] * len(reference))
-            pool.count(criterion, frames.Counts(correct, len(estimate), len(reference)))
-    rolls = frames.rolls(reference, estimate)
-    counts = frames.count(*rolls)
-    pool.count("frame", counts)
-    return {**row, **_under("frame", counts.scores()), **_under("multipitch", frames.multipitch_rolls(*rolls))}
-
-
-def _score_heard(heard: Heard, spec: ModelSpec, thresholds: Thresholds, pool: _Pool) -> dict[str, float]:
-    first_pitch, clock = spec.heads["frame"].first_pitch, windowing.recording_clock(spec)
-    row = _score_notes(heard.notes, decode(heard.heads, clock, thresholds.decoder, first_pitch), pool)
-
-    posteriorgram = frames.widen(heard.heads["frame"], first_pitch)
-    roll = frames.piano_roll(heard.notes, clock, len(posteriorgram))
-    row |= _under("posteriorgram", frames.score(roll, posteriorgram, thresholds.posteriorgram))
-    pool.count("posteriorgram", frames.count(roll, posteriorgram > thresholds.posteriorgram))
-    return row
-
-
-def _score_protocol(
-    heard: Heard, spec: ModelSpec, protocol: musicnet_protocol.Protocol, c: float, pool: _Pool
-) -> dict[str, float]:
-    labels, predictions = _protocol_points(heard, spec, protocol)
-    if not len(labels):
-        return {}
-    pool.points(labels, predictions)
-    return _under("protocol", musicnet_protocol.score(labels, predictions, c))
-
-
-def _protocol_points(
-    heard: Heard, spec: ModelSpec, protocol: musicnet_protocol.Protocol
-) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and predictions `(points, 128)`; none of a recording that ends before the first point."""
-    num_points = protocol.num_points(heard.duration)
-    if not num_points:
-        return np.zeros((0, frames.NUM_PITCHES), bool), np.zeros((0, frames.NUM_PITCHES), np.float32)
-    posteriorgram, first_pitch = heard.heads["frame"], spec.heads["frame"].first_pitch
-    clock = windowing.recording_clock(spec)
-    predictions = protocol.predictions(posteriorgram, clock, num_points, first_pitch)
-    return protocol.labels(heard.notes, num_points), predictions
+    Raises:
+        DatasetError: where nothing is selected, or nothing of it tells what the task needs.
+        AudioError, ScoreError: where a recording or its labels cannot be read.
+        ModelError: where the model's task has no scores.
+    """
+    scorer = _scorer(predictor, None, options)
+    for dataset in datasets:
+        _check_annotation(scorer, dataset)
+    chosen = [select(dataset, split, recordings) for dataset in datasets]
+    heard = [
+        _heard_for_search(predictor, scorer, dataset, pieces) for dataset, pieces in zip(datasets, chosen, strict=True)
+    ]
+    found = scorer.search(heard)
+    corpora = [
+        {"dataset": dataset.model_dump(mode="json", exclude={"root"}), "recordings": [piece.id for piece in pieces]}
+        for dataset, pieces in zip(datasets, heard, strict=True)
+    ]
+    return found.model_copy(update={"chosen_on": {"split": split, "corpora": corpora}})
 
 
 def search_protocol_threshold(
@@ -289,7 +192,7 @@ def search_protocol_threshold(
     points: list[tuple[np.ndarray, np.ndarray]] = []
     for i, recording in enumerate(tqdm(subset, desc="search c", unit="piece", disable=None)):
         heard = listen(predictor, dataset, recording, musicnet_protocol.LAST_SECOND + _CONTEXT_SECONDS)
-        labels, predictions = _protocol_points(heard, spec, protocol)
+        labels, predictions = protocol_points(heard, spec, protocol)
         chosen = musicnet_protocol.sample(len(labels), musicnet_protocol.SUBSET_POINTS, seed=i)
         points.append((labels[chosen], predictions[chosen]))
     labels, predictions = (np.concatenate(columns) for columns in zip(*points, strict=True))
@@ -299,38 +202,61 @@ def search_protocol_threshold(
     return musicnet_protocol.Threshold(musicnet_protocol.choose_threshold(labels, predictions), source)
 
 
-def _under(prefix: str, values: dict[str, float]) -> dict[str, float]:
-    return {f"{prefix}/{name}": value for name, value in values.items()}
+def _scorer(predictor: Predictor, chosen: Chosen | None, options: Mapping[str, Any]) -> Scorer:
+    kind = scorer_of(predictor.manifest)
+    check_options(kind, options)
+    return kind.of(predictor.manifest, chosen, **options)
 
 
-def choose_thresholds(
-    predictor: Predictor,
-    datasets: Sequence[Dataset],
-    split: str = "validation",
-    recordings: Sequence[str] | None = None,
-) -> Thresholds:
-    """Searches decoder and posteriorgram thresholds on recordings kept from training.
+def _check_annotation(scorer: Scorer, dataset: Dataset) -> None:
+    """Raises DatasetError where a corpus never tells what the scorer needs."""
+    if scorer.annotation not in dataset.annotations():
+        raise DatasetError(
+            f"{dataset.root}: {dataset.name} tells no {scorer.annotation} but {', '.join(dataset.annotations())};"
+            f" choose a corpus of {scorer.annotation}"
+        )
 
-    A model that is to serve several kinds of music needs thresholds chosen on all of them; corpora count
-    alike, however many pieces they have.
 
-    The model runs once over each recording; its posteriorgrams are held in memory (about 0.1 MB a
-    second for 88 pitches and four heads). A recording that cannot be read is an error here.
+def _heard(
+    predictor: Predictor, dataset: Dataset, recordings: Iterable[Recording], failed: dict[str, str]
+) -> Iterator[Heard]:
+    """Those that can be read, one after the other; why the others cannot goes to `failed`."""
+    for recording in tqdm(recordings, desc="listen", unit="piece", disable=None):
+        try:
+            heard = listen(predictor, dataset, recording)
+        except ModelError:
+            raise
+        except MusicNetError as error:
+            failed[recording.id] = str(error)
+            continue
+        yield heard
 
-    Raises:
-        DatasetError: where nothing is selected.
-        AudioError, ScoreError: where a recording or its labels cannot be read.
-        ModelError: where the model does not transcribe notes.
-    """
-    start = Thresholds.of(predictor.manifest).decoder
-    chosen = [select(dataset, split, recordings) for dataset in datasets]
-    heard = [
-        [listen(predictor, dataset, r) for r in tqdm(pieces, desc=f"listen {dataset.name}", unit="piece", disable=None)]
-        for dataset, pieces in zip(datasets, chosen, strict=True)
-    ]
-    found = search_thresholds(heard, predictor.manifest.geometry, start)
-    corpora = [
-        {"dataset": dataset.model_dump(mode="json", exclude={"root"}), "recordings": [piece.id for piece in pieces]}
-        for dataset, pieces in zip(datasets, heard, strict=True)
-    ]
-    return found.model_copy(update={"chosen_on": {"split": split, "corpora": corpora}})
+
+def _heard_for_search(
+    predictor: Predictor, scorer: Scorer, dataset: Dataset, recordings: Sequence[Recording]
+) -> list[Heard]:
+    """Those that tell what the scorer needs."""
+    progress = tqdm(recordings, desc=f"listen {dataset.name}", unit="piece", disable=None)
+    heard = [piece for piece in (listen(predictor, dataset, r) for r in progress) if scorer.can_score(piece)]
+    if not heard:
+        raise DatasetError(f"{dataset.root}: none of {len(recordings)} recordings tells any {scorer.annotation}")
+    return heard
+
+
+def _finished(report: Report, scorer: Scorer, place: Path) -> Report:
+    """With what is pooled. Raises DatasetError where no piece has scores."""
+    if not report.pieces:
+        reasons = [*report.failed.items(), *((names[0], why) for why, names in scorer.left_out.items())]
+        count = len(report.failed) + sum(map(len, scorer.left_out.values()))
+        raise DatasetError(f"{place}: none of {count} pieces could be evaluated; {reasons[0][0]}: {reasons[0][1]}")
+    report.pooled, report.curves, report.left_out = scorer.pooled(), scorer.curves(), scorer.left_out
+    return report
+
+
+def _by_name(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
+    """Name → its file, of the first suffix for which there is one."""
+    if not folder.is_dir():
+        raise DatasetError(f"{folder}: no such folder; it should hold one file a piece ({', '.join(suffixes)})")
+    found = [path for path in folder.iterdir() if path.suffix.lower() in suffixes and path.is_file()]
+    found.sort(key=lambda path: (suffixes.index(path.suffix.lower()), path.name), reverse=True)
+    return {path.stem.removesuffix(".musicnet"): path for path in found}

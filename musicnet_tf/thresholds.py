@@ -5,19 +5,18 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Self
 
 import numpy as np
 import pydantic
 from tqdm import tqdm
 
 from musicnet_tf import files, validation, windowing
-from musicnet_tf.decode import decoding_of
+from musicnet_tf.decode import Decoding, decoding_of
 from musicnet_tf.decode.notes import NoteDecoding, decode
 from musicnet_tf.errors import ModelError
-from musicnet_tf.events import Notes
 from musicnet_tf.manifest import Manifest
-from musicnet_tf.metrics import frames
+from musicnet_tf.metrics import Heard, frames
 from musicnet_tf.metrics import notes as note_metrics
 from musicnet_tf.models import ModelSpec
 
@@ -29,37 +28,28 @@ MIN_DURATIONS = (0.0, 0.02, 0.03, 0.05, 0.08)
 SMOOTHINGS = (0.0, 0.06)
 
 
-class Thresholds(pydantic.BaseModel):
-    """What is chosen on validation pieces and then used on others.
+class Chosen(pydantic.BaseModel):
+    """Parameters of a task's decoder, chosen on validation pieces and then used on others.
 
     Attributes:
-        decoder: of notes.
-        posteriorgram: a pitch counts as sounding in a frame iff its `frame` activation is greater.
-            Another optimum than the decoder's `frame_threshold`, which serves the notes' ends.
+        decoder: the parameters.
         chosen_on: split, and of each corpus its options and recordings.
         scores: mean scores reached there, over the corpora of means over their pieces.
     """
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
-    decoder: NoteDecoding = NoteDecoding()
-    posteriorgram: float = 0.5
+    decoder: Decoding
     chosen_on: dict[str, Any] = {}
     scores: dict[str, float] = {}
 
-    @classmethod
-    def of(cls, manifest: Manifest) -> Thresholds:
-        """Those of a manifest; where it holds none for the posteriorgram, the decoder's `frame_threshold` serves.
-
-        Raises:
-            ModelError: where the model does not transcribe notes.
-        """
-        decoder = decoding_of(manifest, "notes")
-        own = manifest.posteriorgram_threshold
-        return cls(decoder=decoder, posteriorgram=decoder.frame_threshold if own is None else own)
+    def into(self, manifest: Manifest) -> Manifest:
+        """The manifest with these parameters, and without the scores that the old ones reached."""
+        decoder = self.decoder.model_dump(mode="json")
+        return manifest.with_thresholds(decoder, manifest.posteriorgram_threshold)  # type: ignore[arg-type]  # None stays
 
     @classmethod
-    def read(cls, path: str | Path) -> Thresholds:
+    def read(cls, path: str | Path) -> Self:
         """Reads what `musicnet evaluate --choose_thresholds` wrote. Raises ModelError."""
         try:
             return cls.model_validate_json(Path(path).read_bytes())
@@ -73,13 +63,30 @@ class Thresholds(pydantic.BaseModel):
         files.write_json(path, self.model_dump(mode="json"))
 
 
-class Heard(NamedTuple):
-    """A recording, its notes, and what a model makes of it: head → `(frames, classes)`."""
+class Thresholds(Chosen):
+    """Those of a decoder of notes, and one more.
 
-    id: str
-    notes: Notes
-    heads: dict[str, np.ndarray]
-    duration: float
+    Attributes:
+        posteriorgram: a pitch counts as sounding in a frame iff its `frame` activation is greater.
+            Another optimum than the decoder's `frame_threshold`, which serves the notes' ends.
+    """
+
+    decoder: NoteDecoding = NoteDecoding()
+    posteriorgram: float = 0.5
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> Thresholds:
+        """Those of a manifest; where it holds none for the posteriorgram, the decoder's `frame_threshold` serves.
+
+        Raises:
+            ModelError: where the model does not transcribe notes.
+        """
+        decoder = decoding_of(manifest, "notes")
+        own = manifest.posteriorgram_threshold
+        return cls(decoder=decoder, posteriorgram=decoder.frame_threshold if own is None else own)
+
+    def into(self, manifest: Manifest) -> Manifest:
+        return manifest.with_thresholds(self.decoder.model_dump(mode="json"), self.posteriorgram)
 
 
 def search_thresholds(heard: Sequence[Sequence[Heard]], spec: ModelSpec, start: NoteDecoding) -> Thresholds:

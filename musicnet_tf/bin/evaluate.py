@@ -5,10 +5,16 @@ Examples:
     musicnet evaluate --estimates=TRANSCRIBED --references=LABELS --output_dir=OUT
     musicnet evaluate --model=RUN --dataset=maps --data_dir=MAPS --dataset=bach10 --data_dir=BACH10 \\
         --set='maps.delay={ENSTDkAm: 0.03}' --choose_thresholds --write_manifest
+    musicnet evaluate --model=beats_tcn --records=RECORDS --split=test
 
-Prints a row a piece, the mean, and the scores pooled over all notes; with --output_dir also writes
-evaluation.json, which holds every score, and evaluation.png. References may be MusicNet CSV, MAPS tables
-or MIDI. Exits with 1 if a piece could not be read, or with --strict if one has no partner.
+What is scored is the model's task. Notes: decoded notes, frames, and the MusicNet paper's protocol; references may be
+MusicNet CSV, MAPS tables or MIDI. Beats: mir_eval's F-measure within 70 ms, Cemgil, Goto, P-score, CMLc, CMLt, AMLc,
+AMLt and information gain, and the F-measure of downbeats; as in mir_eval, without the first 5 seconds of each
+recording, unless --trim_seconds=0. Pieces whose downbeats are not told are counted, and not scored for them.
+
+Prints a row a piece, the mean, and of notes the scores pooled over all; with --output_dir also writes
+evaluation.json, which holds every score, and evaluation.png. Exits with 1 if a piece could not be read, or with
+--strict if one has no partner.
 """
 
 from __future__ import annotations
@@ -17,7 +23,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from absl import app, flags
 
@@ -29,7 +35,6 @@ from musicnet_tf.manifest import FILENAME, Manifest
 if TYPE_CHECKING:
     from musicnet_tf.evaluation import Predictor
     from musicnet_tf.metrics.report import Report
-    from musicnet_tf.thresholds import Thresholds
 
 THRESHOLDS_NAME = "thresholds.json"
 
@@ -47,10 +52,19 @@ _SET = flags.DEFINE_multi_string(
     "Sets a field of the corpus, such as delay={ENSTDkAm: 0.03} of maps, or maps.delay={…} where there are"
     " several corpora; may be given again.",
 )
+_RECORDS = flags.DEFINE_multi_string(
+    "records",
+    None,
+    "Folder of records to score the model on, in place of a corpus: what had to be rendered need not be again. With"
+    " --choose_thresholds may be given again, and beside corpora.",
+)
 _SPLIT = flags.DEFINE_enum("split", "validation", [*SPLITS, "all"], "Part of the corpus.")
 _RECORDINGS = flags.DEFINE_list("recordings", [], "Only these recordings of the split.")
 _ESTIMATES = flags.DEFINE_string("estimates", None, "Folder of transcriptions, paired with --references by name.")
-_REFERENCES = flags.DEFINE_string("references", None, "Folder of labels: MusicNet CSV, MAPS tables, MIDI.")
+_REFERENCES = flags.DEFINE_string(
+    "references", None, "Folder of labels: MusicNet CSV, MAPS tables, MIDI; or with --task=beats .beats and .txt."
+)
+_TASK = flags.DEFINE_string("task", "notes", "Of --estimates; of a model, its manifest tells the task.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Where to write JSON and figure; nowhere if not given.")
 _CHOOSE = flags.DEFINE_bool(
     "choose_thresholds",
@@ -73,6 +87,12 @@ _PROTOCOL_THRESHOLD = flags.DEFINE_enum(
     "The threshold c of the MusicNet protocol: that of the posteriorgram, from the manifest or --thresholds; or, as in"
     " the paper, searched on sampled points of the corpus's split for training.",
 )
+_TRIM = flags.DEFINE_float(
+    "trim_seconds",
+    None,
+    "Of scores of beats: those before it count on neither side; by default mir_eval's 5, and 0 for all.",
+    lower_bound=0.0,
+)
 _WRITE_MANIFEST = flags.DEFINE_bool(
     "write_manifest",
     False,
@@ -82,7 +102,7 @@ _WRITE_MANIFEST = flags.DEFINE_bool(
 _STRICT = flags.DEFINE_bool("strict", False, "Exit with 1 if an estimate or a reference has no partner.")
 
 _OF_SCORING = (_THRESHOLDS, _PROTOCOL, _PROTOCOL_THRESHOLD)
-_OF_MODELS = (_SET, _SPLIT, _RECORDINGS, _CHOOSE, _WRITE_MANIFEST, *_OF_SCORING)
+_OF_MODELS = (_RECORDS, _SET, _SPLIT, _RECORDINGS, _CHOOSE, _WRITE_MANIFEST, *_OF_SCORING)
 
 
 def main(argv: list[str]) -> int:
@@ -93,7 +113,7 @@ def main(argv: list[str]) -> int:
     if _ESTIMATES.value and _REFERENCES.value:
         from musicnet_tf import evaluation
 
-        return _show(evaluation.evaluate_estimates(_ESTIMATES.value, _REFERENCES.value))
+        return _show(evaluation.evaluate_estimates(_ESTIMATES.value, _REFERENCES.value, _TASK.value, **_trim()))
     return _with_model()
 
 
@@ -101,28 +121,34 @@ def _check_usage(argv: list[str]) -> None:
     if argv[1:]:
         raise app.UsageError(f"unexpected argument {argv[1]!r}; everything is named by a flag")
     by_folder = [_ESTIMATES.value, _REFERENCES.value]
-    by_model = [_MODEL.value, _DATASET.value, _DATA_DIR.value]
-    if any(by_folder) == any(by_model) or not (all(by_folder) or all(by_model)):
-        raise app.UsageError("give either --estimates and --references, or --model, --dataset and --data_dir")
+    by_model = [_MODEL.value, _DATASET.value, _DATA_DIR.value, _RECORDS.value]
+    corpora = all(by_model[1:3]) or (_RECORDS.value and not any(by_model[1:3]))
+    if any(by_folder) == any(by_model) or not (all(by_folder) or (_MODEL.value and corpora)):
+        raise app.UsageError(
+            "give either --estimates and --references, or --model, --dataset and --data_dir, or --model and --records"
+        )
     if any(by_folder):
         _refuse("--estimates and --references are scored without a --model", *_OF_MODELS)
         return
     _refuse("only --estimates and --references may lack partners", _STRICT)
+    _refuse("a model's manifest tells its task", _TASK)
     if _CHOOSE.value:
         _refuse("--choose_thresholds does not score", *_OF_SCORING)
     elif _WRITE_MANIFEST.value:
         reason = "--write_manifest records what the manifest's own thresholds reach on a whole split"
-        _refuse(reason, _RECORDINGS, *_OF_SCORING)
+        _refuse(reason, _RECORDINGS, _TRIM, *_OF_SCORING)
     _check_pairs()
 
 
 def _check_pairs() -> None:
-    names, folders = _DATASET.value or [], _DATA_DIR.value or []
+    names, folders, records = _DATASET.value or [], _DATA_DIR.value or [], _RECORDS.value or []
+    if not names:
+        _refuse("records have no options", _SET)
     if len(names) != len(folders) or len({*names}) != len(names):
         raise app.UsageError(f"give each --dataset once, with one --data_dir; got {len(names)} and {len(folders)}")
-    if len(names) > 1 and not _CHOOSE.value:
+    if len(names) + len(records) > 1 and not _CHOOSE.value:
         raise app.UsageError("only --choose_thresholds takes several corpora; score them one by one")
-    if len(names) > 1:
+    if len(names) + len(records) > 1:
         _refuse("recordings are named within one corpus", _RECORDINGS)
 
 
@@ -143,13 +169,13 @@ def _with_model() -> int:
         evaluation.select(dataset, _SPLIT.value, _RECORDINGS.value)  # a wrong name is told before the model loads
     if _search_c():
         evaluation.select(datasets[0], "train")
-    thresholds = evaluation.Thresholds.read(_THRESHOLDS.value) if _THRESHOLDS.value else None
     predictor = inference.load(_MODEL.value or inference.DEFAULT_MODEL)
-    return _choose(predictor, datasets) if _CHOOSE.value else _score(predictor, datasets[0], thresholds)
+    return _choose(predictor, datasets) if _CHOOSE.value else _score(predictor, datasets[0])
 
 
 def _corpora() -> list[Dataset]:
     from musicnet_tf import validation
+    from musicnet_tf.datasets._recorded import Recorded
     from musicnet_tf.registry import DATASETS
 
     names, options = _DATASET.value or [], validation.parse_overrides(_SET.value)
@@ -157,38 +183,55 @@ def _corpora() -> list[Dataset]:
     for name in by_corpus:
         if name not in names or not isinstance(by_corpus[name], dict):
             raise ConfigError(f"--set {name}: with several corpora, begin with one of {', '.join(names)}, and a dot")
-    return [
+    corpora = [
         validation.construct(DATASETS.get(name), {**by_corpus.get(name, {}), "root": Path(root)}, f"corpus {name!r}")
         for name, root in zip(names, _DATA_DIR.value or [], strict=True)
     ]
+    return [*corpora, *(Recorded(root=Path(folder)) for folder in _RECORDS.value or [])]
 
 
 def _choose(predictor: Predictor, datasets: list[Dataset]) -> int:
     from musicnet_tf import evaluation
 
-    chosen = evaluation.choose_thresholds(predictor, datasets, _SPLIT.value, _RECORDINGS.value)
+    chosen = evaluation.choose_thresholds(predictor, datasets, _SPLIT.value, _RECORDINGS.value, **_trim())
     print(json.dumps(chosen.model_dump(mode="json"), indent=2, ensure_ascii=False))
     if _OUTPUT_DIR.value:
         path = Path(_OUTPUT_DIR.value, THRESHOLDS_NAME)
         chosen.write(path)
         print(f"wrote {path}")
     if _WRITE_MANIFEST.value:
-        decoder = chosen.decoder.model_dump(mode="json")
-        _replace_manifest(lambda manifest: manifest.with_thresholds(decoder, chosen.posteriorgram))
+        _replace_manifest(chosen.into)
     return 0
 
 
-def _score(predictor: Predictor, dataset: Dataset, thresholds: Thresholds | None) -> int:
+def _score(predictor: Predictor, dataset: Dataset) -> int:
+    from musicnet_tf import evaluation
+    from musicnet_tf.metrics import scorer_of
+
+    kind = scorer_of(predictor.manifest)
+    thresholds = kind.read_chosen(_THRESHOLDS.value) if _THRESHOLDS.value else None
+    options = {**_trim(), **_protocol(predictor, dataset)}
+    report = evaluation.evaluate_model(predictor, dataset, _SPLIT.value, _RECORDINGS.value, thresholds, **options)
+    status = _show(report)
+    if _WRITE_MANIFEST.value:
+        _record(report, dataset)
+    return status
+
+
+def _trim() -> dict[str, float]:
+    return {} if _TRIM.value is None else {"trim_seconds": _TRIM.value}
+
+
+def _protocol(predictor: Predictor, dataset: Dataset) -> dict[str, Any]:
+    """What the flags say of the MusicNet protocol; nothing, where they are not given."""
+    if not _PROTOCOL.present and not _PROTOCOL_THRESHOLD.present:
+        return {}
     from musicnet_tf import evaluation
     from musicnet_tf.metrics.protocol import Protocol
 
     protocol = Protocol(_PROTOCOL.value)  # type: ignore[arg-type]  # one of the flag's values
     c = evaluation.search_protocol_threshold(predictor, dataset, protocol) if _search_c() else None
-    report = evaluation.evaluate_model(predictor, dataset, _SPLIT.value, _RECORDINGS.value, thresholds, protocol, c)
-    status = _show(report)
-    if _WRITE_MANIFEST.value:
-        _record(report, dataset)
-    return status
+    return {"protocol": protocol, "c": c}
 
 
 def _search_c() -> bool:
@@ -196,8 +239,9 @@ def _search_c() -> bool:
 
 
 def _record(report: Report, dataset: Dataset) -> None:
-    """Into the manifest, under a name that tells options of the corpus too, for they move scores."""
-    name = " ".join([f"{dataset.name}/{_SPLIT.value}", *_SET.value])
+    """Into the manifest, under a name that tells options of the corpus too, for they move scores; records have theirs
+    in their own."""
+    name = " ".join([f"{getattr(dataset, 'folder', dataset.name)}/{_SPLIT.value}", *_SET.value])
     if report.failed:
         raise DatasetError(
             f"{_model_folder() / FILENAME}: not changed, for without {', '.join(report.failed)} the scores"

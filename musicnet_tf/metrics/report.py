@@ -3,31 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from musicnet_tf import files
+from musicnet_tf.metrics import Scorer
 
 JSON_NAME = "evaluation.json"
 FIGURE_NAME = "evaluation.png"
-
-COLUMNS = {
-    "onset/precision": "onset P",
-    "onset/recall": "onset R",
-    "onset/f1": "onset F1",
-    "onset_offset/f1": "+offset F1",
-    "onset_offset_velocity/f1": "+velocity F1",
-    "frame/precision": "frame P",
-    "frame/recall": "frame R",
-    "frame/f1": "frame F1",
-    "multipitch/accuracy": "mp acc",
-    "posteriorgram/f1": "post F1",
-    "posteriorgram/average_precision": "post AP",
-    "protocol/all/average_precision": "paper AP",
-}
-"""The scores that the table shows, where there are any, and their headings. The JSON holds all."""
 
 
 @dataclasses.dataclass
@@ -35,20 +21,36 @@ class Report:
     """Scores of one evaluation. Score names are flat, such as `onset/f1`.
 
     Attributes:
+        columns: the scores that the table shows, where there are any, and their headings. The JSON holds all.
+        drawn: those that the figure shows, and what they are called there.
         settings: what was evaluated, and every parameter that moves a figure.
         pieces: piece → score name → value.
         pooled: score name → value over all pieces as if they were one, where that has a meaning.
         curves: name → columns of a precision-recall curve, pooled over the pieces.
         unpaired: `estimates` and `references` → names that have no partner.
         failed: piece → why it could not be evaluated.
+        left_out: why pieces lack scores that others have → their names.
     """
 
+    columns: Mapping[str, str]
+    drawn: Mapping[str, str]
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     pieces: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
     pooled: dict[str, float] = dataclasses.field(default_factory=dict)
     curves: dict[str, dict[str, list[float]]] = dataclasses.field(default_factory=dict)
     unpaired: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     failed: dict[str, str] = dataclasses.field(default_factory=dict)
+    left_out: dict[str, list[str]] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def of(cls, scorer: Scorer, settings: Mapping[str, Any]) -> Report:
+        """An empty one of what a scorer scores, with the scorer's settings after those given."""
+        return cls(scorer.columns, scorer.drawn, {**settings, **scorer.settings()})
+
+    def add(self, name: str, scores: dict[str, float]) -> None:
+        """A piece, if it has scores."""
+        if scores:
+            self.pieces[name] = scores
 
     @property
     def mean(self) -> dict[str, float]:
@@ -66,6 +68,7 @@ class Report:
             "pieces": self.pieces,
             "unpaired": self.unpaired,
             "failed": self.failed,
+            "left_out": self.left_out,
             "curves": self.curves,
         }
 
@@ -80,27 +83,29 @@ class Report:
         return [folder / JSON_NAME, folder / FIGURE_NAME]
 
     def table(self) -> str:
-        """A row a piece, then the mean and the pooled scores, in aligned columns; `-` where there is no value."""
+        """A row a piece, then the mean and, if any, the pooled scores, in aligned columns; `-` where there is none."""
         mean = self.mean
-        keys = [key for key in COLUMNS if key in mean]
-        rows = [["piece", *(COLUMNS[key] for key in keys)]]
+        keys = [key for key in self.columns if key in mean]
+        rows = [["piece", *(self.columns[key] for key in keys)]]
         rows += [_row(name, scores, keys) for name, scores in self.pieces.items()]
-        rows += [_row("mean", mean, keys), _row("pooled", self.pooled, keys)]
+        rows += [_row("mean", mean, keys)] + ([_row("pooled", self.pooled, keys)] if self.pooled else [])
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  ".join(_aligned(row, widths)).rstrip() for row in rows]
-        rule = "-" * max(map(len, lines))
-        return "\n".join([lines[0], rule, *lines[1:-2], rule, *lines[-2:]])
+        rule, last = "-" * max(map(len, lines)), len(self.pieces) + 1
+        return "\n".join([lines[0], rule, *lines[1:last], rule, *lines[last:]])
 
     def remarks(self) -> list[str]:
         """A line for each piece that is not in the table, and for all that lack a partner."""
         lines = [f"failed: {name}: {reason}" for name, reason in self.failed.items()]
+        for reason, names in self.left_out.items():
+            lines.append(f"{len(names)} pieces {reason}, not scored for it: {', '.join(names)}")
         for side, names in self.unpaired.items():
             if names:
                 lines.append(f"{len(names)} {side} without a partner, not scored: {', '.join(names)}")
         return lines
 
     def figure(self) -> Any:
-        """A `matplotlib.figure.Figure`: onset and frame F1 of each piece, and the curves where there are any."""
+        """A `matplotlib.figure.Figure`: the `drawn` scores of each piece, and the curves where there are any."""
         # Not pyplot: it would look for a display and keep the figure alive.
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -117,9 +122,12 @@ class Report:
     def _draw_bars(self, axes: Any) -> None:
         names, mean = list(self.pieces), self.mean
         rows = np.arange(len(names))
-        for shift, key, label in ((-0.2, "onset/f1", "note onset F1"), (0.2, "frame/f1", "frame F1")):
+        drawn = {key: label for key, label in self.drawn.items() if key in mean}
+        step = 0.8 / len(drawn)
+        for k, (key, label) in enumerate(drawn.items()):
+            shift = (k - (len(drawn) - 1) / 2) * step
             values = [self.pieces[name].get(key, 0.0) for name in names]
-            bars = axes.barh(rows + shift, values, 0.38, label=f"{label} (mean {mean.get(key, 0.0):.3f})")
+            bars = axes.barh(rows + shift, values, 0.95 * step, label=f"{label} (mean {mean.get(key, 0.0):.3f})")
             axes.axvline(mean.get(key, 0.0), linestyle=":", color=bars.patches[0].get_facecolor())
         axes.set(xlim=(0, 1), xlabel="F1")
         # A name may hold $, which would start mathematics.
