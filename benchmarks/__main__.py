@@ -4,9 +4,10 @@
 
 That of building records needs a corpus, a folder of MusicNet; that of the input pipeline needs records, the
 folder that configs call data.folder. Those of alignment need ASAP and a folder for what they render, and take
-hours; those of labels, of decoders and of other people's transcribers need a folder with bach10/ and maps/, which that
-of accuracy takes too. Exemplars, which are trained, need records and that folder. Without these, transcription and its
-start, serving with its fault drill, the MusicNet paper's models and the decoding of beats are measured.
+hours; those of labels, of decoders and of other people's transcribers and beat trackers need a folder with bach10/ and
+maps/, which that of accuracy takes too. Exemplars, which are trained, need records and that folder. Without these,
+transcription and its start, serving with its fault drill, the MusicNet paper's models and the decoding of beats are
+measured.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ def define_flags() -> None:
     flags.DEFINE_string("records", None, "Folder of record sets, to measure the input pipeline.")
     flags.DEFINE_string("asap", None, "Folder of ASAP, to measure alignment; needs --cache.")
     flags.DEFINE_string("cache", None, "Folder for what alignment renders and computes.")
-    flags.DEFINE_string("data", None, "Folder with bach10/ and maps/, to measure labels, decoders and transcribers.")
+    flags.DEFINE_string(
+        "data", None, "Folder with bach10/ and maps/, to measure labels, decoders, transcribers, trackers."
+    )
 
 
 def commands(
@@ -50,6 +53,13 @@ def commands(
         found.append(["benchmarks.label_refinement", f"--maps={data}/maps"])
         found.append(["benchmarks.decoders", f"--maps={data}/maps", f"--bach10={data}/bach10"])
         found.append(["benchmarks.transcription_peers", f"--data_dir={data}", "--corpora=maps,bach10"])
+        found.append(
+            [
+                *("benchmarks.beat_trackers", f"--bach10={data}/bach10"),
+                *([f"--musicnet={corpus}"] if corpus else []),
+                *([f"--asap={asap}"] if asap else []),
+            ]
+        )
     if records and data:
         found.append(["benchmarks.exemplars", f"--records={records}", f"--data_dir={data}"])
     return found

@@ -32,7 +32,7 @@ from absl import app, flags
 from benchmarks import _exemplars as exemplars
 from benchmarks import transcription_peers
 from benchmarks._exemplars import Row, Trained
-from benchmarks.peers import pieces, systems, table
+from benchmarks.peers import comparison, pieces, systems, table
 from benchmarks.peers.pieces import Piece
 from musicnet_tf import evaluation, files
 from musicnet_tf.config import Source
@@ -169,7 +169,7 @@ def _run(values: flags.FlagValues) -> int:
     if not trained:
         raise ConfigError("no row was trained; name others by --rows")
     found = [systems.own(str(output / "runs" / name)) for name in trained]
-    results, notes = transcription_peers.compare(found, heard, output / "heard", failed)
+    results, notes = comparison.compare(found, heard, output / "heard", failed, transcription_peers.result)
     done = [(trained[result.name], result) for result in results]
     if not done:
         raise ConfigError(f"no row could be heard: {'; '.join(failed.values())}")

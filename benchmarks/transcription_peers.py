@@ -16,73 +16,19 @@ sound or, of ours, any code of the library changes; `--fresh` hears it anew, for
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from absl import app, flags
 
-from benchmarks.peers import environments, pieces, systems, table
+from benchmarks.peers import comparison, environments, pieces, systems, table
 from benchmarks.peers.pieces import Piece
 from benchmarks.peers.systems import System
 from musicnet_tf import files, inference
-from musicnet_tf.errors import ConfigError, ModelError, MusicNetError
+from musicnet_tf.errors import ConfigError, MusicNetError
 
 REPORT, ROWS = "transcription_peers.md", "transcription_peers.csv"
-
-
-def chosen(peers: Sequence[str], models: Sequence[str], folder: Path) -> tuple[list[System], dict[str, str]]:
-    """The systems that can be run, ours first, and why each of the other peers cannot.
-
-    Raises:
-        ConfigError: for a peer that is not known.
-        ModelError: where one of our models is not there.
-    """
-    for name in peers:
-        environments.peer(name)  # a misspelt name is told before anything is installed
-    found, failed = [systems.own(model) for model in models], {}
-    for name in peers:
-        try:
-            found.append(systems.of_peer(name, folder))
-        except ModelError as error:
-            failed[name] = str(error)
-            print(error, file=sys.stderr, flush=True)
-    return found, failed
-
-
-def compare(
-    found: Sequence[System], heard: Sequence[Piece], folder: Path, failed: dict[str, str], fresh: bool = False
-) -> tuple[list[table.Result], list[str]]:
-    """Runs the systems one after the other, prints each piece's scores, and gives what came out, and notes on it.
-
-    Args:
-        found: the systems.
-        heard: the pieces.
-        folder: of outputs, one folder a system.
-        failed: system → reason; those that fail here are added.
-        fresh: whether to hear anew what has been heard.
-    """
-    results, kept = [], 0
-    for system in found:
-        place = folder / system.name
-        try:
-            kept += len(heard) - systems.run(system, heard, place, fresh)
-            results.append(result(system, heard, place))
-        except ModelError as error:
-            failed[system.name] = str(error)
-            print(error, file=sys.stderr, flush=True)
-    return results, _notes(results, kept, len(heard) * len(results))
-
-
-def _notes(results: Sequence[table.Result], kept: int, outputs: int) -> list[str]:
-    cores = os.cpu_count() or 1
-    notes = [f"{cores} cores, all of them for each; `load` is that of the machine when a system began"]
-    if any(result.load > 1.25 * cores for result in results):
-        notes.append("the machine had other work: times tell little, those of CPU a little more; run it with --fresh")
-    if kept:
-        notes.append(f"{kept} of {outputs} outputs were there already, with times of an earlier run")
-    return notes
 
 
 def result(system: System, heard: Sequence[Piece], folder: Path) -> table.Result:
@@ -121,11 +67,11 @@ def main(argv: list[str]) -> int:
     output = files.make_folder(values.output_dir)
     try:
         labels = Path(values.musicnet_labels) if values.musicnet_labels else None
-        found, failed = chosen(values.peers, values.models, output / "environments")
+        found, failed = comparison.chosen(values.peers, values.models, output / "environments")
         heard = pieces.gather(
             Path(values.data_dir), values.corpora, values.split, output / "audio", values.seconds, labels
         )
-        results, notes = compare(found, heard, output / "heard", failed, values.fresh)
+        results, notes = comparison.compare(found, heard, output / "heard", failed, result, values.fresh)
         if not results:
             raise ConfigError("no system could be run; name others by --peers and --models")
     except MusicNetError as error:

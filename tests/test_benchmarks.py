@@ -17,7 +17,7 @@ MODULES = sorted(
     f"benchmarks.{p.stem}"
     for name in (
         *("alignment_*", "fault_*", "label_*", "paper_*", "serving"),
-        *("cold_start", "decoders", "exemplars", "inference", "transcription_peers"),
+        *("cold_start", "decoders", "exemplars", "inference", "transcription_peers", "beat_trackers"),
     )
     for p in ROOT.glob(f"benchmarks/{name}.py")
 )
@@ -68,6 +68,9 @@ def test_every_benchmark_that_its_folders_are_named_for_is_run() -> None:
     assert {module.removeprefix("benchmarks.") for module, *_ in everything} == programs
     accuracy = next(options for module, *options in everything if module.endswith("accuracy"))
     assert accuracy == ["--asap=a b", "--cache=k", "--data=d"]
+    trackers = next(options for module, *options in everything if module.endswith("beat_trackers"))
+    assert trackers == ["--bach10=d/bach10", "--musicnet=c", "--asap=a b"]
+    assert ["benchmarks.beat_trackers", "--bach10=d/bach10"] in commands(data="d")
 
 
 def test_every_benchmark_is_told_of() -> None:

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import transcription_peers
-from benchmarks.peers import driver, environments, pieces, systems, table
+from benchmarks.peers import comparison, driver, environments, pieces, systems, table
 from benchmarks.peers.pieces import Piece
 from benchmarks.peers.systems import System
 from musicnet_tf.errors import ConfigError, DatasetError, ModelError
@@ -272,7 +272,7 @@ def test_a_system_that_does_not_do_its_work_is_refused(tmp_path, heard) -> None:
 def test_one_that_fails_is_listed_and_the_others_are_compared(tmp_path, heard, capsys) -> None:
     failed: dict[str, str] = {}
     found = [foreign(tmp_path, before="sys.exit('no weights')", name="broken"), foreign(tmp_path, name="sound")]
-    results, notes = transcription_peers.compare(found, heard, tmp_path / "heard", failed)
+    results, notes = comparison.compare(found, heard, tmp_path / "heard", failed, transcription_peers.result)
     assert failed == {"broken": "broken: failed with status 1 (no weights); it is left out"}
     assert [result.name for result in results] == ["sound"]
     captured = capsys.readouterr()
@@ -283,7 +283,7 @@ def test_one_that_fails_is_listed_and_the_others_are_compared(tmp_path, heard, c
     assert results[0].real_time_factor == 0.25
     assert results[0].cpu_factor == 0.375
     assert not any("earlier run" in note for note in notes)
-    _, notes = transcription_peers.compare(found[1:], heard, tmp_path / "heard", failed)
+    _, notes = comparison.compare(found[1:], heard, tmp_path / "heard", failed, transcription_peers.result)
     assert notes[-1] == "2 of 2 outputs were there already, with times of an earlier run"
 
 
@@ -299,7 +299,7 @@ def test_what_is_installed_already_is_taken_as_it_is(tmp_path) -> None:
 
 def test_a_peer_that_cannot_be_installed_is_told_in_a_line_and_left_out(tmp_path, capsys) -> None:
     (tmp_path / "file").write_text("no folder")
-    found, failed = transcription_peers.chosen(["basic_pitch"], ["notes_harmonic_cnn"], tmp_path / "file")
+    found, failed = comparison.chosen(["basic_pitch"], ["notes_harmonic_cnn"], tmp_path / "file")
     assert [(system.name, system.ours) for system in found] == [("notes_harmonic_cnn", True)]
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"basic_pitch: cannot be installed in {tmp_path}/file/basic_pitch (")
@@ -309,10 +309,10 @@ def test_a_peer_that_cannot_be_installed_is_told_in_a_line_and_left_out(tmp_path
 
 def test_misspelt_names_are_told_before_anything_is_installed(tmp_path) -> None:
     with pytest.raises(ConfigError, match="unknown peer 'harmonica_nan', did you mean 'harmonica_nano'"):
-        transcription_peers.chosen(["basic_pitch", "harmonica_nan"], [], tmp_path)
+        comparison.chosen(["basic_pitch", "harmonica_nan"], [], tmp_path)
     assert not list(tmp_path.iterdir())
     with pytest.raises(ModelError, match="no shipped model"):
-        transcription_peers.chosen([], ["notes_harmonic_cn"], tmp_path)
+        comparison.chosen([], ["notes_harmonic_cn"], tmp_path)
 
 
 def test_a_model_of_ours_is_another_when_its_weights_change(tmp_path) -> None:
@@ -414,7 +414,7 @@ def call(*args: object) -> int:
 
 
 def test_the_command_runs_peers_and_writes_both_tables(defined, corpora, tmp_path, monkeypatch, capsys) -> None:
-    monkeypatch.setattr(systems, "of_peer", lambda name, folder: foreign(tmp_path, name=name))
+    monkeypatch.setattr(systems, "of_peer", lambda name, *_: foreign(tmp_path, name=name))
     options = [f"--data_dir={corpora}", f"--output_dir={tmp_path}/out", "--models=", "--corpora=maps", "--seconds=1.5"]
     assert call(*options, "--peers=basic_pitch,transkun") == 0
     report = (tmp_path / "out/transcription_peers.md").read_text()

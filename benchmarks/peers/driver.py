@@ -32,14 +32,14 @@ class Listener(NamedTuple):
         told: how it runs, for the reader of the table.
         read: path of a WAV → samples at its own rate.
         infer: samples → activations.
-        decode: activations → rows of onset, offset (seconds), MIDI pitch and velocity.
+        decode: activations → rows of onset, offset (seconds), MIDI pitch and velocity; or of what else it hears.
     """
 
     parameters: int
     told: str
     read: Callable[[str], Any]
     infer: Callable[[Any], Any]
-    decode: Callable[[Any], Iterable[tuple[float, float, int, int]]]
+    decode: Callable[[Any], Iterable[tuple[float, ...]]]
 
 
 def basic_pitch(model: str) -> Listener:
@@ -182,8 +182,8 @@ def computes_in_bfloat16(cpuinfo: str = "/proc/cpuinfo") -> bool:
     return bool({"avx512_bf16", "amx_bf16"} & words)
 
 
-def hear(listener: Listener, path: str) -> tuple[list[tuple[float, float, int, int]], dict[str, float]]:
-    """The notes of a recording by onset, and wall-clock seconds of each part; `cpu_seconds` are those of inference."""
+def hear(listener: Listener, path: str) -> tuple[list[tuple[float, ...]], dict[str, float]]:
+    """The rows of a recording in order, and wall-clock seconds of each part; `cpu_seconds` are those of inference."""
     start = time.perf_counter()
     samples = listener.read(path)
     read, cpu = time.perf_counter(), time.process_time()
@@ -195,8 +195,18 @@ def hear(listener: Listener, path: str) -> tuple[list[tuple[float, float, int, i
     return rows, {name: round(seconds, 5) for name, seconds in took.items()}
 
 
-def run(job: dict[str, Any], load: Callable[[str], Listener]) -> None:
-    """Loads the transcriber, hears `warm_up` once for nothing, then every recording of the job."""
+def run(
+    job: dict[str, Any],
+    load: Callable[[str], Listener],
+    table: Callable[[Iterable[tuple[float, ...]]], str] | None = None,
+) -> None:
+    """Loads the transcriber, hears `warm_up` once for nothing, then every recording of the job.
+
+    Args:
+        job: as `systems.run` writes it.
+        load: name of a model → what hears by it.
+        table: rows → text of a file; `as_csv` by default.
+    """
     folder = Path(job["folder"])
     listener = load(job["model"])
     loaded = time.time()
@@ -208,14 +218,14 @@ def run(job: dict[str, Any], load: Callable[[str], Listener]) -> None:
     for recording in job["recordings"]:
         rows, took = hear(listener, recording["audio"])
         target = folder / recording["id"]
-        write(target.with_name(f"{target.name}.csv"), as_csv(rows))
+        write(target.with_name(f"{target.name}.csv"), (table or as_csv)(rows))
         told = {**took, "seconds": recording["seconds"], "identity": recording["identity"]}
         write(target.with_name(f"{target.name}.json"), json.dumps(told, indent=2))
         print(f"heard {recording['id']}", flush=True)
 
 
-def as_csv(rows: Iterable[tuple[float, float, int, int]]) -> str:
-    """Times in seconds to 10 µs."""
+def as_csv(rows: Iterable[tuple[float, ...]]) -> str:
+    """Notes; times in seconds to 10 µs."""
     lines = [",".join(COLUMNS)]
     lines += [f"{float(on):.5f},{float(off):.5f},{int(pitch)},{int(loud)}" for on, off, pitch, loud in rows]
     return "\n".join(lines) + "\n"

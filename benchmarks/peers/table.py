@@ -144,7 +144,7 @@ def _summary(results: Sequence[Result]) -> str:
                 result.told,
             ]
         )
-    return _table(head, rows)
+    return grid(head, rows)
 
 
 def _beside(results: Sequence[Result]) -> str:
@@ -172,7 +172,7 @@ def _beside(results: Sequence[Result]) -> str:
                 f"{result.real_time_factor / rival.real_time_factor:.2f}",
             ]
         )
-    return _table(head, rows) if rows else ""
+    return grid(head, rows) if rows else ""
 
 
 def _pieces(results: Sequence[Result]) -> str:
@@ -181,7 +181,7 @@ def _pieces(results: Sequence[Result]) -> str:
     for first in results[0].rows:
         scores = [_three(dataclasses.asdict(_row_of(result, first))) for result in results]
         rows.append([first.corpus, first.piece, f"{first.seconds:.0f} s", *scores])
-    return _table(["corpus", "piece", "length", *(result.name for result in results)], rows)
+    return grid(["corpus", "piece", "length", *(result.name for result in results)], rows)
 
 
 def _row_of(result: Result, like: Row) -> Row:
@@ -192,6 +192,7 @@ def _three(scores: Mapping[str, float], form: str = ".3f") -> str:
     return " / ".join(format(scores[name], form) for name in SCORES)
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
