@@ -6,7 +6,6 @@ import warnings
 from typing import Any
 
 import keras
-import librosa
 import numpy as np
 from keras import ops
 
@@ -65,10 +64,12 @@ class MelBands(keras.layers.Layer):
         self.hop_length, self.window_length, self.num_mels = hop_length, window_length, num_mels
         self.fft_length = 1 << (window_length - 1).bit_length()
         self.magnitude = magnitude
+        from librosa import filters  # slow to import, and not all families need it
+
         with warnings.catch_warnings():
             # Where bands are narrower than bins, the lowest may hold none, as in the published front ends.
             warnings.filterwarnings("ignore", "Empty filters")
-            bands = librosa.filters.mel(
+            bands = filters.mel(
                 sr=sample_rate, n_fft=self.fft_length, n_mels=num_mels, fmin=fmin, fmax=fmax, htk=htk, norm=None
             )
         self._filters = bands.T.astype(np.float32)
@@ -124,6 +125,8 @@ class HarmonicBands(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"})
+        from librosa import hz_to_midi, midi_to_hz
+
         self._config = {
             "sample_rate": sample_rate,
             "hop_length": hop_length,
@@ -132,7 +135,7 @@ class HarmonicBands(keras.layers.Layer):
             "bands_per_semitone": bands_per_semitone,
         }
         self.hop_length, self.window_length = hop_length, window_length
-        highest = round(float(librosa.hz_to_midi(sample_rate / (2 * num_harmonics))))
+        highest = round(float(hz_to_midi(sample_rate / (2 * num_harmonics))))
         self.num_fundamentals = (highest - _C1_MIDI) * bands_per_semitone
         if self.num_fundamentals <= 0:
             raise ConfigError(
@@ -140,8 +143,7 @@ class HarmonicBands(keras.layers.Layer):
                 " a higher sample rate"
             )
         self.num_harmonics = num_harmonics
-        midi = _C1_MIDI + np.arange(self.num_fundamentals) / bands_per_semitone
-        fundamentals = librosa.midi_to_hz(midi)
+        fundamentals = midi_to_hz(_C1_MIDI + np.arange(self.num_fundamentals) / bands_per_semitone)
         self.centres = np.outer(np.arange(1, num_harmonics + 1), fundamentals).astype(np.float32)
         self._bins = np.linspace(0, sample_rate / 2, window_length // 2 + 1, dtype=np.float32)
 
