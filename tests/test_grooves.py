@@ -189,6 +189,21 @@ def test_notes_are_those_of_pitched_instruments_and_lie_in_the_recording():
             assert not len(played.drums)
 
 
+def test_beats_begin_with_the_sound_and_a_piece_that_ends_does_so_on_a_downbeat_that_rings():
+    ended = 0
+    for _, played in pieces(count=40, seconds=20):
+        struck = np.concatenate([played.notes.onset, played.drums.onset])
+        assert played.beats.time[0] >= struck.min() - 0.07
+        if played.beats.time[-1] < 19.3 - 60 / rhythm.tempo(played.beats).low:
+            ended += 1
+            last = played.notes[played.notes.onset > played.beats.time[-1] - 0.1]
+            assert played.beats.position[-1] == 1
+            assert len(last) >= 3
+            assert (last.offset - last.onset).max() > 0.5
+            assert struck.max() < played.beats.time[-1] + 0.1
+    assert 5 <= ended <= 25
+
+
 def test_recordings_depend_on_seed_and_id_alone():
     few, many = Grooves(count=3), Grooves(count=6)
     assert many.recordings()[:3] == few.recordings()
@@ -231,7 +246,7 @@ def test_the_same_recording_sounds_the_same_and_fills_its_time(font):
 
 @needs_synthesiser
 def test_the_kit_is_heard_at_its_strokes_and_not_as_notes(font):
-    """A kick begins where it is told, a semitone of pitch apart from any other key: an unpitched thud below 200 Hz."""
+    """A kick is a thud below 200 Hz, a hat has next to nothing there; the same keys are other sounds on a piano."""
     drums = Notes([0.5, 1.25], [0.7, 1.45], [KEYS["kick"], KEYS["hat"]], [110, 110], [0, 0])
     audio = synthesis.render(Notes.empty(), font, 16000, drums=drums, duration=2.0, reverb=False)
     energy = np.square(audio).reshape(-1, 80).sum(axis=1)

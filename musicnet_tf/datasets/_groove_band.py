@@ -90,7 +90,7 @@ def lead(bars: Sequence[Bar], rng: np.random.Generator) -> list[Event]:
     """A tune in the rhythm of each section, that rests now and then for two bars and rises where it leads in."""
     events, pitch, rests = [], int(rng.integers(67, 80)), False
     for bar in bars:
-        if bar.index % 2 == 0:
+        if bar.number % 2 == 0:
             rests = bool(rng.random() < 0.15)
         pickup = bar.position > 1
         if "lead" not in bar.parts or (rests and not pickup and len(bar.parts) > 1):
@@ -125,7 +125,7 @@ def _steps(pattern: str, bar: Bar) -> Iterator[tuple[float, str, float]]:
     """What is struck in a bar of a pattern: its place, its character, and how long it lasts, in beats."""
     style = bar.material.style
     size = style.beats * style.steps
-    begin = bar.index * size % len(pattern)
+    begin = bar.number * size % len(pattern)
     played = pattern[begin : begin + size][(bar.position - 1) * style.steps :][: bar.beats * style.steps]
     for step, character in enumerate(played):
         if character not in ".-":

@@ -53,20 +53,23 @@ class Material:
 
 
 class Bar(NamedTuple):
-    """One bar as played. `first` counts beats from the piece's first; a pickup begins at a `position` above 1."""
+    """One bar as played: `first` counts beats from the piece's first, `number` bars of the section, from 0.
+
+    A pickup begins at a `position` above 1; `fill` is the share of the bar that the kit fills at its end.
+    """
 
     material: Material
     first: int
     position: int
     beats: int
-    index: int
+    number: int
     parts: frozenset[str]
     fill: float = 0.0
     crash: bool = False
 
     @property
     def chords(self) -> tuple[harmony.Chord, ...]:
-        return self.material.progression[self.index % len(self.material.progression)]
+        return self.material.progression[self.number % len(self.material.progression)]
 
 
 def material(style: Style, tonic: int, rng: np.random.Generator) -> Material:
@@ -116,7 +119,7 @@ def beats_per_minute(bars: Sequence[Bar], tempo: float, rng: np.random.Generator
     factor, target, found = 1.0, 1.0, []
     change, ramp = rng.random() < 0.12, rng.random() < 0.2
     for before, bar in zip([None, *bars[:-1]], bars, strict=True):
-        if before is not None and bar.index == 0:
+        if before is not None and bar.number == 0:
             if change and rng.random() < 0.4:
                 factor = target = float(np.clip(factor * rng.uniform(0.8, 1.25), 0.75, 1.35))
             elif ramp and rng.random() < 0.5:

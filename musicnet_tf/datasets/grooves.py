@@ -27,8 +27,9 @@ _EARLIEST, _LATEST = 0.05, 1.5  # seconds of silence before the first beat
 _WITHIN = 0.3  # share of recordings that begin in the midst of a piece
 _WITHIN_SECONDS = 15.0
 _ENDS = 0.35  # share of recordings in which the piece comes to its end
-_KIT_DB, _BAND_DB = (-6.0, 6.0), -9.0
+_KIT_DB, _BAND_DB = (-9.0, 5.0), -9.0
 _SHORTEST = 0.03
+_EARLY = 0.07  # seconds by which the first beat may come before the first sound, which players are late for
 
 
 class Performance(NamedTuple):
@@ -45,9 +46,10 @@ class Grooves(Dataset):
 
     A piece has sections, each with patterns of its own for those who play in it, introductions, fills, breaks and
     pickups; it has one tempo, drawn evenly in octaves within what suits the style, that drifts, and in some pieces
-    changes, as the metre does in some. Beats are where the players mean them; each strikes about them. Some
-    recordings begin in the midst of their piece, and some end before they are over. Each piece is a work of its own.
-    Every choice follows from a recording's id and `seed` alone. There is no folder to read: `root` is not looked at.
+    changes, as the metre does in some. Beats are where the players mean them, from the first sound on; each strikes
+    about them. Some recordings begin in the midst of their piece, and some end before they are over. Each piece is a
+    work of its own. Every choice follows from a recording's id and `seed` alone. There is no folder to read: `root`
+    is not looked at.
 
     Attributes:
         root: not read.
@@ -165,15 +167,19 @@ def perform(
     clock = _Clock(pace(times) + begin, _swings(bars, materials, rng))
     beats = Beats(clock.beats[: len(bpm)], np.concatenate([bar.position + np.arange(bar.beats) for bar in bars]))
     if end is not None:
-        beats = Beats.concatenate([beats, Beats(clock.beats[-1:], [1])])
+        beats = Beats.concatenate([beats, Beats(clock.beats[-1:], np.ones(1))])
     notes, drums = _played(seed, id, bars, clock, STYLES[style], asynchrony, end is not None)
     notes, drums = (_cut(part, seconds) for part in (notes, drums))
-    return Performance(notes, drums, beats.within(0.0, seconds))
+    heard = min(part.onset[0] for part in (notes, drums) if len(part)) if len(notes) or len(drums) else seconds
+    return Performance(notes, drums, beats.within(max(heard - _EARLY, 0.0), seconds))
 
 
 @dataclasses.dataclass(frozen=True)
 class _Clock:
-    """Places in beats → seconds: when each beat is, and how it is divided, `(n,)` shares and parts that swing."""
+    """Places in beats → seconds: when each beat is and how it is divided, `(n,)` shares and parts that swing.
+
+    After the last of the `(n + 1,)` beats the tempo stays.
+    """
 
     beats: np.ndarray
     swing: tuple[np.ndarray, np.ndarray]
@@ -181,7 +187,8 @@ class _Clock:
     def seconds(self, place: np.ndarray) -> np.ndarray:
         index = np.clip(place.astype(np.int64), 0, len(self.swing[0]) - 1)
         swung = _groove_band.swung(place, self.swing[0][index], self.swing[1][index])
-        return np.interp(swung, np.arange(len(self.beats)), self.beats)
+        after = np.maximum(swung - (len(self.beats) - 1), 0.0) * (self.beats[-1] - self.beats[-2])
+        return np.interp(swung, np.arange(len(self.beats)), self.beats) + after
 
 
 def _materials(style: Style, tempo: float, changes: bool, rng: np.random.Generator) -> list[_groove_form.Material]:
