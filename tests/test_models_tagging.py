@@ -16,7 +16,7 @@ from tagging_counts import BY_HAND
 from musicnet_tf import config
 from musicnet_tf.errors import ConfigError
 from musicnet_tf.models import ModelSpec, tagging
-from musicnet_tf.models.tagging._tagger import EMBEDDING, Tagger, embedder
+from musicnet_tf.models.tagging.tagger import EMBEDDING, Tagger, embedder
 from musicnet_tf.registry import MODELS
 
 for module in pkgutil.iter_modules(tagging.__path__):
@@ -246,6 +246,15 @@ def test_saved_weights_make_the_same_network_again(name, tmp_path):
     other.load_weights(tmp_path / "a.weights.h5")
     assert np.abs(differing - expected).max() > 1e-4
     np.testing.assert_array_equal(other(audio, training=False)["tag"], expected)
+
+
+@pytest.mark.parametrize("name", slow_but(WITH_LAYERS_OF_OURS))
+def test_a_graph_for_batches_of_any_size_tells_the_same(name):
+    """As what is exported does."""
+    model, network = built(name)
+    signature = [tf.TensorSpec((None, model.chunk_length), tf.float32)]
+    graph = tf.function(lambda audio: network(audio, training=False)["tag"], input_signature=signature)
+    np.testing.assert_allclose(graph(noise(model)), heard(name)[1], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", SMALL)

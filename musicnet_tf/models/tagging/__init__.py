@@ -1,5 +1,6 @@
-"""Networks that tag: one family a file, as in `musicnet_tf.models`; files with an underscore hold what they share.
+"""Networks that tag: one family a file, as in `musicnet_tf.models`; `tagger.py` and `_….py` hold what they share.
 
-Each gives logits of `num_tags` tags under the head `tag`, and what these are told from under the Keras layer named
-`embedding`; see `_tagger.py`. Whether tags exclude one another (softmax) or not (sigmoid) is the task's to say.
+Each gives logits of `num_tags` tags under the head `tag`, and what these are told from at the Keras layer `embedding`,
+at which `tagger.embedder` ends a network. Whether tags exclude one another (softmax) or not (sigmoid) is the task's to
+say.
 """

@@ -10,8 +10,8 @@ from keras import layers
 from musicnet_tf.errors import ConfigError
 from musicnet_tf.frontends import LogPower
 from musicnet_tf.models.tagging._attention import ClassTokens, Positions, SelfAttention, layer_norm, transform
-from musicnet_tf.models.tagging._tagger import MelTagger
 from musicnet_tf.models.tagging.frontends import MelBands
+from musicnet_tf.models.tagging.tagger import MelTagger
 from musicnet_tf.registry import MODELS
 
 _FMIN = 20.0

@@ -7,7 +7,7 @@ from typing import Any
 import pydantic
 from keras import layers
 
-from musicnet_tf.models.tagging._tagger import PooledCnn
+from musicnet_tf.models.tagging.tagger import PooledCnn
 from musicnet_tf.registry import MODELS
 
 

@@ -9,8 +9,8 @@ from keras import layers
 
 from musicnet_tf.frontends import LogPower
 from musicnet_tf.models.tagging._blocks import batch_norm, convolve_and_pool, dense, pool, residual
-from musicnet_tf.models.tagging._tagger import Tagger
 from musicnet_tf.models.tagging.frontends import HarmonicBands
+from musicnet_tf.models.tagging.tagger import Tagger
 from musicnet_tf.registry import MODELS
 
 _LATE_POOL = (3, 2)

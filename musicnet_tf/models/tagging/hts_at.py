@@ -11,7 +11,7 @@ from keras import layers, ops
 
 from musicnet_tf.errors import ConfigError
 from musicnet_tf.models.tagging._attention import SelfAttention, layer_norm, small, transform
-from musicnet_tf.models.tagging._tagger import AudioSetTagger
+from musicnet_tf.models.tagging.tagger import AudioSetTagger
 from musicnet_tf.registry import MODELS
 
 _PATCH = 4

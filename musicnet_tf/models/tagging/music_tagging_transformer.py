@@ -9,7 +9,7 @@ from keras import layers
 
 from musicnet_tf.models.tagging._attention import ClassTokens, Positions, SelfAttention, layer_norm, transform
 from musicnet_tf.models.tagging._blocks import pool, residual
-from musicnet_tf.models.tagging._tagger import MelTagger
+from musicnet_tf.models.tagging.tagger import MelTagger
 from musicnet_tf.registry import MODELS
 
 _POOLS = ((2, 2), (2, 2), (1, 2))

@@ -8,7 +8,7 @@ import pydantic
 from keras import layers, ops
 
 from musicnet_tf.models.tagging._blocks import batch_norm, dense, rectified
-from musicnet_tf.models.tagging._tagger import MelTagger
+from musicnet_tf.models.tagging.tagger import MelTagger
 from musicnet_tf.registry import MODELS
 
 _HEIGHTS = (0.7, 0.4)

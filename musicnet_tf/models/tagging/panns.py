@@ -8,7 +8,7 @@ import pydantic
 from keras import layers, ops
 
 from musicnet_tf.models.tagging._blocks import pool, rectified
-from musicnet_tf.models.tagging._tagger import AudioSetTagger, tag_logits
+from musicnet_tf.models.tagging.tagger import AudioSetTagger, tag_logits
 from musicnet_tf.registry import MODELS
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pydantic
 
 from musicnet_tf.models.tagging._blocks import convolve_and_pool
-from musicnet_tf.models.tagging._tagger import Tagger
+from musicnet_tf.models.tagging.tagger import Tagger
 from musicnet_tf.registry import MODELS
 
 _SHORTEST = 3

@@ -9,7 +9,7 @@ from keras import layers, ops
 
 from musicnet_tf.models.tagging._attention import ClassTokens, SelfAttention, transform_then_normalize
 from musicnet_tf.models.tagging._blocks import residual
-from musicnet_tf.models.tagging._tagger import MelTagger
+from musicnet_tf.models.tagging.tagger import MelTagger
 from musicnet_tf.registry import MODELS
 
 _BEFORE_TIME_STAYS = 3

@@ -8,7 +8,7 @@ import pydantic
 from keras import layers
 
 from musicnet_tf.models.tagging._blocks import convolve_and_pool, dense
-from musicnet_tf.models.tagging._tagger import MelTagger
+from musicnet_tf.models.tagging.tagger import MelTagger
 from musicnet_tf.registry import MODELS
 
 

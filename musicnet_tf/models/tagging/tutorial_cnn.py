@@ -8,7 +8,7 @@ import pydantic
 from keras import layers
 
 from musicnet_tf.models.tagging._blocks import dense
-from musicnet_tf.models.tagging._tagger import PooledCnn
+from musicnet_tf.models.tagging.tagger import PooledCnn
 from musicnet_tf.registry import MODELS
 
 

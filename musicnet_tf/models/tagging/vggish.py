@@ -8,8 +8,8 @@ import pydantic
 from keras import layers, ops
 
 from musicnet_tf.models.tagging._blocks import pool
-from musicnet_tf.models.tagging._tagger import MelTagger
 from musicnet_tf.models.tagging.frontends import MelBands
+from musicnet_tf.models.tagging.tagger import MelTagger
 from musicnet_tf.registry import MODELS
 
 _FMIN, _FMAX = 125.0, 7500.0
