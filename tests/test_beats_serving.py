@@ -144,9 +144,10 @@ def test_it_is_asked_for_beats_by_name_and_refuses_to_be_asked_for_notes(server)
 
 
 @pytest.mark.parametrize("remote", [True, False], ids=["server", "export"])
-def test_listen_tells_beats_as_they_come(musicnet, server, exported, recording, expected, tmp_path, remote):
+def test_listen_gives_the_beats_of_the_whole(musicnet, server, exported, recording, expected, tmp_path, remote):
     model = f"--server={at(server, 'grpc')}" if remote else f"--model={exported}"
-    outcome = musicnet("listen", recording, model, f"--output_dir={tmp_path}", "--formats=beats,csv,click")
+    args = ("--set=method=dbn", f"--output_dir={tmp_path}", "--formats=beats,csv,click")
+    outcome = musicnet("listen", recording, model, *args)
     assert outcome.status == 0, outcome.stderr
     rows = [json.loads(line) for line in outcome.stdout.splitlines()]
     assert {row["event"] for row in rows} == {"beat"}
@@ -158,8 +159,8 @@ def test_listen_tells_beats_as_they_come(musicnet, server, exported, recording, 
     assert (rate, len(sound)) == (RATE, click_tracks.SECONDS * RATE), "over the recording, as it is one"
 
 
-def test_listen_tells_beats_within_the_latency_where_the_decoder_may_not_wait(musicnet, exported, recording):
-    outcome = musicnet("listen", recording, f"--model={exported}", "--set=method=dbn_online")
+def test_listen_tells_beats_as_they_come(musicnet, exported, recording, tmp_path):
+    outcome = musicnet("listen", recording, f"--model={exported}", "--set=min_bpm=60")
     assert outcome.status == 0, outcome.stderr
     latency = float(outcome.stderr.partition("by at most ")[2].partition(" s")[0])
     assert "and what the decoder waits for" not in outcome.stderr
@@ -167,6 +168,11 @@ def test_listen_tells_beats_within_the_latency_where_the_decoder_may_not_wait(mu
     assert len(rows) >= 15
     for row in rows:
         assert row["heard"] - row["time"] <= latency + 1e-3
+    args = ("--method=dbn_online", "--min_bpm=60", "--formats=beats", f"--output_dir={tmp_path}")
+    assert musicnet("beats", recording, f"--model={exported}", *args).status == 0
+    whole = read_beats(tmp_path / "waltz.beats")
+    assert [row["time"] for row in rows] == pytest.approx(whole.time.tolist(), abs=5e-4)
+    assert [row["position"] for row in rows] == whole.position.tolist()
 
 
 @pytest.mark.parametrize("remote", [True, False], ids=["server", "export"])

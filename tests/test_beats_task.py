@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.collections import LineCollection
 from scipy.special import expit
 from sklearn.metrics import f1_score, log_loss
 
@@ -189,8 +190,9 @@ def test_the_picture_shows_the_beats_of_the_labels():
     truth = {head: values[:, None] for head, values in made([1600, 3200, 4800], [1, 2, UNKNOWN]).items()}
     heard = {head: expit(logits(FRAMES, 1)) for head in truth}
     upper = Beats().picture(heard, truth, SPEC).axes[0]
-    ends = [line.get_xdata() for line in upper.get_lines()]
-    assert [x[0] for x in ends if x[0] == x[-1]] == pytest.approx([0.1, 0.2, 0.3])
+    lines = {drawn.get_label(): drawn for drawn in upper.collections if isinstance(drawn, LineCollection)}
+    assert [x[0, 0] for x in lines["a bar begins"].get_segments()] == pytest.approx([0.1])
+    assert [x[0, 0] for x in lines["a beat"].get_segments()] == pytest.approx([0.2, 0.3])
     curves = [line for line in upper.get_lines() if len(line.get_xdata()) == FRAMES]
     np.testing.assert_allclose(curves[0].get_ydata(), heard["beat"][:, 0])
 

@@ -6,12 +6,14 @@ Examples:
     ffmpeg -i concert.mkv -f wav - | musicnet listen - --format=text
     musicnet listen take3.wav --follow --output_dir=OUT
     musicnet listen fugue.ogg --latency=2
+    musicnet listen waltz.flac --model=beats_tcn
 
 A row is printed for each event as soon as it is sure: a JSON object with what the model's task tells of it, times in
 seconds, and `heard`, the seconds of audio that had been heard by then. How much that may be after what the row tells is
 said first, on standard error, as are all messages; the less, the more of the machine it takes. Nothing told is
 taken back, and all of it together is what `musicnet transcribe` finds in the whole recording, which --output_dir
-writes at the end.
+writes at the end. Of beats it is what `musicnet beats --method=dbn_online` finds, by what came before each; with
+--set=method=dbn it is the best path through the recording, told where no other can win any more, perhaps at the end.
 
 `-` is standard input: raw samples where --sample_rate is given, else a WAV, whatever length its header states. With
 --follow, a WAV or raw samples that are still being written. Any other file is heard as if it were played, as fast as
@@ -54,7 +56,7 @@ _LATENCY = flags.DEFINE_float(
     lower_bound=0.0,
 )
 _SET = flags.DEFINE_multi_string(
-    "set", [], "Overrides a parameter of the decoder, such as onset_threshold=0.4 or method=dbn_online."
+    "set", [], "Overrides a parameter of the decoder, such as onset_threshold=0.4 or max_bpm=160."
 )
 _FORMAT = flags.DEFINE_enum("format", "jsonl", ["jsonl", "text"], "Rows as JSON lines, or for people to read.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder for files of the whole recording; made if need be.")
@@ -164,7 +166,7 @@ def _listen(source: _Source, stop: threading.Event) -> None:
     with contextlib.ExitStack() as stack:
         remote = stack.enter_context(server_flags.connect()) if server_flags.SERVER.value else None
         manifest = remote.manifest if remote else inference.read_manifest(_model())
-        decoding = decode.decoding_of(manifest, **overrides)
+        decoding = decode.live_decoding_of(manifest, **overrides)
         clock = windowing.recording_clock(manifest.geometry)
         output_dir = _OUTPUT_DIR.value or ""
         formats = transcription.chosen_formats(manifest.task, _FORMATS.value) if output_dir else []

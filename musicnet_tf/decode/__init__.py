@@ -73,6 +73,10 @@ class Decoding(pydantic.BaseModel, abc.ABC):
     def start(self, spec: ModelSpec) -> Decoder:
         """A decoder of one recording's posteriorgram, whose clock is `windowing.recording_clock(spec)`."""
 
+    def live(self) -> Decoding:
+        """These parameters, but for a listener: events are to be told while the sound still comes."""
+        return self
+
     def details(self, events: Any) -> str:
         """What there is to tell of a recording's events besides their number, in a line; begins with "; "."""
         return ""
@@ -81,6 +85,12 @@ class Decoding(pydantic.BaseModel, abc.ABC):
     @abc.abstractmethod
     def formats(cls) -> Mapping[str, Format]:
         """Name → kind of file that the events are written to."""
+
+
+def live_decoding_of(manifest: Manifest, **overrides: Any) -> Any:
+    """As `decoding_of`, of parameters that suit a listener unless they are overridden. Raises as that does."""
+    suited = decoding_of(manifest).live()
+    return decoding_of(manifest.model_copy(update={"decoder": suited.model_dump(mode="json")}), **overrides)
 
 
 def decoding_of(manifest: Manifest, task: str = "", **overrides: Any) -> Any:

@@ -93,6 +93,10 @@ class BeatDecoding(Decoding):
             meter_change=self.meter_change,
         )
 
+    def live(self) -> BeatDecoding:
+        """`dbn_online` for `dbn`, whose path is known many seconds later, or at the end."""
+        return self.model_copy(update={"method": "dbn_online"}) if self.method == "dbn" else self
+
     def details(self, events: Beats) -> str:
         """Tempo and metre, as `rhythm.describe` tells them."""
         told = rhythm.describe(events)
