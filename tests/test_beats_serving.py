@@ -201,6 +201,7 @@ def test_a_tflite_file_gives_the_same(musicnet, run, recording, expected, tmp_pa
     assert written(tmp_path) == expected
 
 
+@pytest.mark.slow
 def test_the_shipped_family_is_the_same_in_every_form(make_run, tmp_path, rising_tone):
     changes = ["task.name=beats", "model.name=beat_tcn", "model.filters=[4, 4]", "model.window_frames=100"]
     run = make_run(tmp_path / "run", "tiny", *changes)
