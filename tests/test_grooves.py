@@ -204,6 +204,28 @@ def test_beats_begin_with_the_sound_and_a_piece_that_ends_does_so_on_a_downbeat_
     assert 5 <= ended <= 25
 
 
+def test_some_pieces_have_pickups_other_metres_and_bars_in_which_the_kit_is_silent():
+    pickups = metres = silent = 0
+    names = ("rock", "funk", "waltz", "swing")
+    for recording, played in pieces(count=60, seconds=40, styles=names):
+        beats = played.beats
+        pickups += bool(beats.position[0] > 1 and beats.time[0] > 0.1)
+        lengths = np.diff(np.flatnonzero(beats.position == 1))
+        metres += bool((lengths != STYLES[recording.metadata["style"]].beats).any())
+        within = beats.downbeats[(beats.downbeats > played.drums.onset[0]) & (beats.downbeats < played.drums.onset[-1])]
+        strokes = np.searchsorted(played.drums.onset, within - 0.15)
+        silent += bool((np.diff(strokes) == 0).any())
+    assert 5 <= pickups <= 40
+    assert 2 <= metres <= 20
+    assert 10 <= silent <= 50
+
+
+def test_a_recording_that_is_over_before_the_first_beat_holds_nothing():
+    for _, played in pieces(count=20, seconds=0.06):
+        assert len(played.beats) <= 1
+        assert len(played.notes) <= 8
+
+
 def test_recordings_depend_on_seed_and_id_alone():
     few, many = Grooves(count=3), Grooves(count=6)
     assert many.recordings()[:3] == few.recordings()
