@@ -81,6 +81,6 @@ class ClickEar:
         for name, hertz in _CLICK_HZ.items():
             strength = np.abs(segments @ np.exp(2j * np.pi * hertz * time)) / HOP
             rise = np.maximum(0, strength - np.pad(strength, ((0, 0), (1, 0)))[:, :-1])
-            heard[name] = np.clip(rise[..., np.newaxis] / 0.2, 0, 0.98).astype(np.float32)
+            heard[name] = np.clip(rise[..., np.newaxis] / 0.08, 0, 0.98).astype(np.float32)
         heard["beat"] = np.maximum(heard["beat"], heard["downbeat"])
         return {name: heard[name] for name in self._heads}

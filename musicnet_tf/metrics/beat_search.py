@@ -19,6 +19,7 @@ from musicnet_tf.thresholds import Chosen
 
 CRITERIA = ("beat/f1", "downbeat/f1")
 MAX_ROUNDS = 2
+SEARCH_SECONDS = 2400.0
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 AUDIBLE = (0.01, 0.02, 0.05, 0.1, 0.2)
 LAMBDAS = {"transition_lambda": (5.0, 20.0, 60.0, 200.0), "observation_lambda": (6.0, 12.0, 24.0)}
@@ -54,9 +55,9 @@ def search_parameters(
 
     Of `dbn`, both lambdas are searched on one grid, then the cost of a beat, the range of tempi, the lengths of bars,
     how often they change, and what is audible; so in turn until nothing moves, and at last finer steps in lambdas
-    and cost. `peaks` is tried with several thresholds; `autocorrelation` and `comb`, which are slow, as they are, and
-    with several only where one is the best. `dbn_online` is taken only where the search starts from it, as it
-    hears less than `dbn`. Of equally good values the first is kept.
+    and cost. Of `peaks`, the threshold. `SEARCH_SECONDS` of each corpus are searched on, evenly chosen pieces; what was
+    found is compared with the start on all. Other methods are taken only where the search starts from them: comb and
+    autocorrelation are slow, and `dbn_online` hears less than `dbn`. Of equally good values the first is kept.
 
     Args:
         heard: the pieces of each corpus; each has some.
@@ -64,18 +65,18 @@ def search_parameters(
         start: parameters that are not searched, and first values of the others.
         trim_seconds: as of `beats.score`.
     """
-    search = _Search(heard, spec, trim_seconds)
-    model = start if start.method in _MODELS else start.model_copy(update={"method": "dbn"})
-    found = [start, search.model(model), search.peaks(start)]
-    found += [start.model_copy(update={"method": method}) for method in _GREEDY]
-    best = search.best(found, "method")
-    if best.method in _GREEDY:
-        best = search.best([best, *_varied(best, {"threshold": THRESHOLDS})], f"{best.method}: threshold")
-    return BeatParameters(decoder=best, scores=search.scores(best), trim_seconds=trim_seconds)
+    search = _Search([_thinned(corpus) for corpus in heard], spec, trim_seconds)
+    found = [search.model(start if start.method == "dbn_online" else start.model_copy(update={"method": "dbn"}))]
+    found.append(search.peaks(start))
+    whole = _Search(heard, spec, trim_seconds)
+    best = whole.best([start, *found], "method")
+    return BeatParameters(decoder=best, scores=whole.scores(best), trim_seconds=trim_seconds)
 
 
-_MODELS = ("dbn", "dbn_online")
-_GREEDY = ("autocorrelation", "comb")
+def _thinned(corpus: Sequence[Heard]) -> Sequence[Heard]:
+    """Evenly chosen pieces of about `SEARCH_SECONDS`, all where there are no more."""
+    step = max(1, round(sum(piece.duration for piece in corpus) / SEARCH_SECONDS))
+    return corpus[::step]
 
 
 class _Search:
