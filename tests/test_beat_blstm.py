@@ -8,9 +8,20 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from musicnet_tf import export, inference
 from musicnet_tf.models import HeadSpec
 from musicnet_tf.models.beat_blstm import BeatBlstm
 from musicnet_tf.timebase import FrameClock
+
+pytest_plugins = ["tiny_models"]
+
+SMALL = [
+    "model.hop_length=320",
+    "model.median_frames=[5,10,20]",
+    "model.recurrent=[20,20]",
+    "train.schedule=constant",
+    "train.warmup_steps=0",
+]
 
 
 def loop(rng, seconds, rate):
@@ -78,3 +89,16 @@ def test_medians_must_be_as_many_as_spectra():
     with pytest.raises(ValueError, match="one number a spectrum, as many as window_lengths: 3"):
         BeatBlstm(median_frames=(10, 20))
     assert BeatBlstm(window_lengths=(1024,), median_frames=(10,)).spec().margin == 2 + 10 + BeatBlstm().warm_up
+
+
+@pytest.mark.slow
+def test_an_export_gives_what_the_network_gives(make_run, tmp_path):
+    run = make_run(tmp_path / "run", "beats_blstm", *SMALL, "model.window_frames=60", "model.warm_up=4")
+    served = inference.load(export.export(run, tmp_path / "exported"))
+    own = inference.load(run)
+    spec = own.manifest.geometry
+    waves = np.random.default_rng(0).normal(0, 0.1, (3, spec.window_length)).astype(np.float32)
+    values, expected = served(waves)["beat"], own(waves)["beat"]
+    assert values.shape == (3, 60, 1)
+    assert values.std() > 1e-4
+    np.testing.assert_allclose(values, expected, atol=1e-5)

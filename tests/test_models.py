@@ -42,7 +42,7 @@ SMALL = {
 }
 
 # What these hear of a window has no edge, as they are recurrent or normalise; tests/test_models_transcription.py
-# and tests/test_beat_blstm.py measure how little counts beyond their margins.
+# measures how little counts beyond the margins of those that transcribe.
 WITHOUT_EDGE = {"onsets_and_frames", "high_resolution", "basic_pitch", "harmonic_shift", "beat_blstm"}
 
 COUNTS = [
