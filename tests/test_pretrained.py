@@ -35,14 +35,27 @@ def test_a_shipped_model_is_whole_and_names_its_licences(name):
         assert not re.search(r"(?<![\w.:/<])/(?:home|root|tmp|work|mnt|Users)\b", text), "a path of some machine"
 
 
+# Of each task: the means that a card tells, and by what words in a row of its table they are found.
+TOLD = {
+    "notes": (
+        ("onset/f1", "onset_offset/f1", "frame/f1", "posteriorgram/average_precision"),
+        {"maps/validation": "MAPS, mean", "musicnet/validation": "MusicNet, mean"},
+    ),
+    "beats": (
+        ("beat/f1", "beat/cmlt", "beat/amlt", "downbeat/f1"),
+        {"rendered/test": "ASAP, mean"},
+    ),
+}
+
+
 @pytest.mark.parametrize("name", SHIPPED)
 def test_the_card_says_what_the_manifest_says(name):
     card = (SHIPPED[name] / "README.md").read_text(encoding="utf-8")
     manifest = inference.load(name).manifest
-    for corpus, row in (("maps/validation", "MAPS, mean"), ("musicnet/validation", "MusicNet, mean")):
+    keys, rows = TOLD[manifest.task]
+    for corpus, row in rows.items():
         line = next(line for line in card.splitlines() if row in line)
         told = [float(figure) for figure in re.findall(r"\d\.\d{3}", line)]
-        keys = ("onset/f1", "onset_offset/f1", "frame/f1", "posteriorgram/average_precision")
         assert told == pytest.approx([manifest.scores[corpus][key] for key in keys], abs=6e-4)
 
 
@@ -73,7 +86,7 @@ def test_its_light_file_hears_what_its_weights_hear(name):
     assert (light.runtime, whole.runtime) == ("lite", "tensorflow")
     samples = audio.load(EXAMPLE, whole.manifest.geometry.clock.sample_rate)[:160000]
     by_light, by_whole = (windowing.posteriorgram(samples, m.manifest.geometry, m) for m in (light, whole))
-    assert max(values.max() for values in by_whole.values()) > 0.9
+    assert max(np.ptp(values) for values in by_whole.values()) > 0.5
     for head, values in by_whole.items():
         np.testing.assert_allclose(by_light[head], values, atol=1e-4)
 
