@@ -43,7 +43,7 @@ TOLD = {
     ),
     "beats": (
         ("beat/f1", "beat/cmlt", "beat/amlt", "downbeat/f1"),
-        {"rendered/test": "ASAP, mean"},
+        {"rendered_asap/test": "ASAP, mean"},
     ),
 }
 
