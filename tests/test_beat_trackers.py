@@ -25,7 +25,7 @@ from musicnet_tf import synthesis
 from musicnet_tf.datasets import Recording
 from musicnet_tf.errors import ConfigError, DatasetError
 from musicnet_tf.events import Beats, Note, Notes
-from musicnet_tf.scores import format_musicnet_csv, to_midi
+from musicnet_tf.scores import format_musicnet_csv, to_midi, with_columns
 
 pytest_plugins = ["tiny_models"]
 
@@ -74,7 +74,8 @@ def corpora(tmp_path: Path) -> Path:
     soundfile.write(stem.with_suffix(".wav"), sound, 16000, subtype="PCM_16")
     stem.with_suffix(".musicnet.csv").write_text(format_musicnet_csv(notes))
     synthetic.write_musicnet(folder / "musicnet", {"2196": 12.0})
-    (folder / "musicnet/train_labels/2196.csv").write_text(format_musicnet_csv(notes))
+    eighths = with_columns(notes, end_beat=np.full(24, 2.0), note_value=np.full(24, "Quarter"))
+    (folder / "musicnet/train_labels/2196.csv").write_text(format_musicnet_csv(eighths))
     return folder
 
 

@@ -89,7 +89,7 @@ def test_labels_beats_lie_between_the_notes():
     # beat 2: a third from (1, 2.0) towards (2.5, 3.5), as beat 1 to 2.5; beat 3: a third on to the chord's median
     np.testing.assert_allclose(beats.time, [1.0, 2.0, 3.0, 3.5 + (5.1 - 3.5) / 3, 5.1])
     assert (beats.position == UNKNOWN).all()
-    np.testing.assert_allclose(scores.beats_of_labels(notes, quarters=2.0).time, [1.0, 3.0, 5.1])
+    np.testing.assert_allclose(scores.beats_of_labels(notes, units=2.0).time, [1.0, 3.0, 5.1])
 
 
 def test_labels_beats_just_outside_of_the_notes_are_told():
@@ -115,7 +115,7 @@ def test_at_a_steady_tempo_beats_are_where_the_tempo_says(steps, pace, first):
     place = np.cumsum([0, *steps]) / 4
     onset = first + pace * place
     notes = Notes(onset, onset + 0.1, np.full(len(place), 60), start_beat=place)
-    beats = scores.beats_of_labels(notes, quarters=1.0)
+    beats = scores.beats_of_labels(notes, units=1.0)
     np.testing.assert_allclose(beats.time, first + pace * np.arange(math.floor(place[-1] + 0.25) + 1), atol=1e-9)
 
 
@@ -144,6 +144,34 @@ def test_pulse_tells_dotted_quarters_from_quarters(pattern, bar, expected):
     inside = np.arange(first, notes.start_beat.max() + 0.25 * quarters, quarters)
     np.testing.assert_allclose(scores.beats_of_labels(notes).time, inside / 1.5)
     assert scores.pulse(in_bars(pattern, bar, count=4)) == (1.0, 0.0)  # too short to tell
+
+
+@pytest.mark.parametrize(
+    ("pattern", "bar", "unit", "expected"),
+    [
+        ([0, 1, 1.5, 2.5], 3, 2.0, (3.0, 0.0)),  # 6/8, counted in eighths
+        ([0, 0.5, 1], 1.5, 2.0, (3.0, 0.0)),  # 3/8: all begins on eighths, and a bar is a beat
+        ([0, 1, 1.5], 2, 2.0, (2.0, 0.0)),  # 4/8
+        ([0, 0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4], 4.5, 2.0, (3.0, 0.0)),  # 9/8 that runs in eighths, as 4/8 may do
+        ([0, 0.75, 1], 1.5, 4.0, (6.0, 0.0)),  # 6/16
+        ([0, 1, 2, 3], 4, 0.5, (1.0, 0.0)),  # 2/2: beats are halves
+        ([0, 1.5, 3, 4.5], 6, 0.5, (1.0, 0.0)),  # 3/2, of which dotted quarters are no beats
+    ],
+)
+def test_labels_count_in_the_lower_number_of_the_time_signature(pattern, bar, unit, expected):
+    quarters = in_bars(pattern, bar)
+    names = np.where(np.arange(len(quarters)) == 0, "Quarter", "Eighth")
+    notes = Notes(
+        quarters.onset,
+        quarters.offset,
+        quarters.pitch,
+        start_beat=quarters.start_beat * unit,
+        end_beat=np.where(names == "Quarter", unit, quarters.end_beat * unit),
+        note_value=names,
+    )
+    assert scores.pulse(notes) == expected
+    inside = np.arange(0, notes.start_beat.max() + 0.25 * expected[0], expected[0]) / unit
+    np.testing.assert_allclose(scores.beats_of_labels(notes).time, inside / 1.5)
 
 
 def midi_file(path, signatures, tempo=90.0, seconds=12.0, onsets=()):

@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.peers import pieces
-from musicnet_tf import evaluation, scores
+from musicnet_tf import evaluation
 from musicnet_tf.datasets import Dataset, Recording
 from musicnet_tf.datasets.bach10 import Bach10
 from musicnet_tf.datasets.musicnet import MusicNet
@@ -30,14 +30,12 @@ class Corpus:
         split: that is heard.
         rendered: whether only the beginning is heard where the whole would be long.
         one_a_folder: of recordings whose scores lie in one folder, one alone is heard: performances of a piece.
-        units: recording → how many of the units that its labels count in make a beat, where the corpus does not tell.
     """
 
     dataset: Callable[[Path, tuple[Path, ...]], Dataset]
     split: str
     rendered: bool = False
     one_a_folder: bool = False
-    units: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 def _asap(root: Path, soundfonts: tuple[Path, ...]) -> Dataset:
@@ -58,8 +56,7 @@ def _quartets(root: Path, soundfonts: tuple[Path, ...]) -> Dataset:
 
 CORPORA: dict[str, Corpus] = {
     "bach10": Corpus(lambda root, _: Bach10(root=root, stems=False), "all"),
-    # Labels count in the denominator of the time signature, here 3/8 and 9/8: nobody taps 270 and 350 beats a minute.
-    "musicnet": Corpus(lambda root, _: MusicNet(root=root), "all", units={"2196": 3.0, "2659": 3.0}),
+    "musicnet": Corpus(lambda root, _: MusicNet(root=root), "all"),
     "asap": Corpus(_asap, "test", rendered=True, one_a_folder=True),
     "quartets": Corpus(_quartets, "validation", rendered=True),
 }
@@ -102,7 +99,7 @@ def gather(
         if corpus.one_a_folder:
             recordings = _one_a_folder(recordings)
         for recording in tqdm(recordings[:most], desc=name, unit="piece", disable=None, leave=False):
-            beats = _beats(corpus, dataset, recording)
+            beats = dataset.load_beats(recording)
             if beats is None:
                 continue
             sound = pieces.sound_of(name, dataset, recording, cache, seconds if corpus.rendered else None)
@@ -110,12 +107,6 @@ def gather(
             if len(beats) and beats.time[-1] >= TRIM_SECONDS:
                 found.append(Piece(**vars(sound), beats=beats))
     return found
-
-
-def _beats(corpus: Corpus, dataset: Dataset, recording: Recording) -> Beats | None:
-    if recording.id in corpus.units:
-        return scores.beats_of_labels(dataset.load_notes(recording), corpus.units[recording.id])
-    return dataset.load_beats(recording)
 
 
 def _one_a_folder(recordings: Sequence[Recording]) -> list[Recording]:

@@ -71,7 +71,7 @@ class Bach10(Dataset):
         return notes[notes.instrument == PROGRAMS[item.part]] if item.part else notes
 
     def load_beats(self, recording: Recording) -> Beats | None:
-        return scores.beats_of_labels(scores.read_musicnet_csv(self._item(recording).label), quarters=1.0)
+        return scores.beats_of_labels(scores.read_musicnet_csv(self._item(recording).label), units=1.0)
 
     def _recording(self, item: _Item) -> Recording:
         number, title = item.chorale.split("-", 1)

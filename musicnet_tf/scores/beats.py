@@ -21,6 +21,7 @@ _BEYOND = 0.25
 _GRID = 12
 _ON_GRID = 0.9
 _COMPOUND = 1.15
+_COMPOUND_EIGHTHS = 0.95
 _TICKS = 24  # a quarter note
 _LONGEST = 2.0  # quarter notes that a note counts for at most, in `pulse`
 _TOLD = 24  # quarter notes that a score must last to tell its pulse
@@ -53,22 +54,20 @@ def read_beats(path: str | Path) -> Beats:
     return Beats(time, _asap_positions(path, rows) if asap else [_position(path, *row) for row in rows])  # type: ignore[arg-type]
 
 
-def beats_of_labels(notes: Notes, quarters: float | None = None) -> Beats | None:
+def beats_of_labels(notes: Notes, units: float | None = None) -> Beats | None:
     """Where the beats fall that MusicNet's labels count in `start_beat`; None where the labels count none.
 
     A beat at which no note begins lies on the line between the notes before and after it; at either end it may lie
     outside of the notes by a quarter of a beat, as where a player begins late. Places in the bar are unknown.
 
     Args:
-        quarters: units of `start_beat` from one beat to the next, one of which is at 0. MusicNet counts quarter notes
-            whatever the time signature is, which its labels do not tell; where it is None, `pulse` finds whether they
-            or dotted ones are the beats.
+        units: of `start_beat` from one beat to the next, one of which is at 0; where it is None, `pulse` finds them.
     """
     known = np.isfinite(notes.start_beat)
     first = 0.0
-    if quarters is None:
-        quarters, first = pulse(notes)
-    places, group = np.unique((notes.start_beat[known] - first) / quarters, return_inverse=True)
+    if units is None:
+        units, first = pulse(notes)
+    places, group = np.unique((notes.start_beat[known] - first) / units, return_inverse=True)
     if len(places) < 2:
         return None
     order = np.argsort(group, kind="stable")
@@ -80,17 +79,23 @@ def beats_of_labels(notes: Notes, quarters: float | None = None) -> Beats | None
 
 
 def pulse(notes: Notes) -> tuple[float, float]:
-    """Quarter notes from beat to beat, 1 or 1.5, and the place of a beat, by where the notes of a score begin.
+    """Units of `start_beat` from beat to beat, and the place of a beat, by where the notes of a score begin.
 
-    Dotted quarters are the beats if what begins on them, each place counted as the lengths of its notes, is on the mean
-    more than `_COMPOUND` times what begins on quarters. Of the scores of ASAP that have one time signature, 31 of 36
-    whose beats are dotted quarters are found, and 7 of 133 whose beats are quarters are taken for such.
+    MusicNet counts in the lower number of the time signature, whatever it is; how long a note lasts that is named
+    `Quarter` tells it. Halves are beats themselves. Of quarters and shorter notes, a quarter or a dotted one is a beat:
+    dotted ones are if what begins on them, each place counted as the lengths of its notes, is on the mean more than
+    `_COMPOUND` times what begins on quarters, or `_COMPOUND_EIGHTHS` times where the score counts in eighths. Of the
+    scores of ASAP that have one time signature, told in quarters, 31 of 36 whose beats are dotted quarters are found,
+    and 7 of 133 whose beats are quarters are taken for such.
     """
-    known = np.isfinite(notes.start_beat)
-    places, group = np.unique(np.rint(notes.start_beat[known] * _TICKS), return_inverse=True)
-    if not len(places) or np.ptp(places) < _TOLD * _TICKS:
+    quarter = _quarter(notes)
+    if quarter < 1.0:
         return 1.0, 0.0
-    length = np.nan_to_num(notes.end_beat[known], nan=1.0)
+    known = np.isfinite(notes.start_beat)
+    places, group = np.unique(np.rint(notes.start_beat[known] / quarter * _TICKS), return_inverse=True)
+    if not len(places) or np.ptp(places) < _TOLD * _TICKS:
+        return (1.0, 0.0) if quarter == 1.0 else (1.5 * quarter, 0.0)
+    length = np.nan_to_num(notes.end_beat[known], nan=quarter) / quarter
     weight = np.minimum(np.bincount(group, np.clip(length, 0, _LONGEST)), 2 * _LONGEST)
 
     def mean_on(step: float, first: float) -> float:
@@ -98,7 +103,14 @@ def pulse(notes: Notes) -> tuple[float, float]:
         return weight[(places - first * _TICKS) % (step * _TICKS) == 0].sum() / inside
 
     dotted, first = max((mean_on(1.5, first), -first) for first in (0.0, 0.5, 1.0))
-    return (1.5, -first) if dotted > _COMPOUND * mean_on(1.0, 0.0) else (1.0, 0.0)
+    wanted = (_COMPOUND if quarter == 1.0 else _COMPOUND_EIGHTHS) * mean_on(1.0, 0.0)
+    return (1.5 * quarter, -first * quarter) if dotted > wanted else (quarter, 0.0)
+
+
+def _quarter(notes: Notes) -> float:
+    """Units of `start_beat` in a quarter note, a power of two; 1 where no note is named so."""
+    length = notes.end_beat[(notes.note_value == "Quarter") & (notes.end_beat > 0)]
+    return float(2.0 ** np.rint(np.log2(np.median(length)))) if len(length) else 1.0
 
 
 def beats_of_score(path: str | Path) -> Beats | None:
