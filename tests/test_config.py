@@ -29,7 +29,7 @@ def test_every_config_loads_and_comes_back_from_what_it_writes(path, tmp_path):
     assert again.to_yaml() == experiment.to_yaml()
     written = yaml.safe_load(experiment.to_yaml())
     assert written["seed"] == 5
-    assert written["task"]["decoder"]["onset_threshold"] == experiment.task.decoder.onset_threshold  # defaults too
+    assert written["task"]["decoder"] == experiment.task.decoder.model_dump(mode="json")  # defaults too
 
 
 def test_values_arrive_where_they_belong():
