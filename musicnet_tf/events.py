@@ -223,6 +223,95 @@ class Beats:
         return self[(self.time >= start) & (self.time < stop)]
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class TagSpans:
+    """Stretches of a recording that bear a tag, as its labels tell them; stretches of one tag may overlap.
+
+    Attributes:
+        start, stop: seconds, float64 `(n,)`, `stop > start`; a tag of the whole recording goes from 0 to infinity.
+        tag: text `(n,)`.
+
+    Raises:
+        ScoreError: on columns of unequal length, or a stretch that ends before it begins. The message names the row.
+    """
+
+    start: np.ndarray
+    stop: np.ndarray
+    tag: np.ndarray
+
+    def __post_init__(self) -> None:
+        start, stop, tag = np.array(self.start, np.float64), np.array(self.stop, np.float64), np.array(self.tag, str)
+        _validate_spans(start, stop, tag)
+        for name, values in (("start", start), ("stop", stop), ("tag", tag)):
+            values.flags.writeable = False
+            object.__setattr__(self, name, values)
+
+    @classmethod
+    def empty(cls) -> TagSpans:
+        return cls([], [], [])  # type: ignore[arg-type]
+
+    @classmethod
+    def of_whole(cls, tags: Sequence[str]) -> TagSpans:
+        """Tags of a whole recording."""
+        return cls([0.0] * len(tags), [np.inf] * len(tags), list(tags))  # type: ignore[arg-type]
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[TagSpans]) -> TagSpans:
+        """The stretches of several containers in one."""
+        if not parts:
+            return cls.empty()
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("start", "stop", "tag")))
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    def shift(self, seconds: float) -> TagSpans:
+        """The same stretches, later by `seconds`."""
+        return dataclasses.replace(self, start=self.start + seconds, stop=self.stop + seconds)
+
+    def active(self, names: Sequence[str], start: npt.ArrayLike, stop: npt.ArrayLike, least: float = 0.0) -> np.ndarray:
+        """Whether a tag is borne within a frame, bool `(frames, names)`: for more than `least` seconds at a stretch.
+
+        Args:
+            names: of the tags.
+            start, stop: of the frames, in seconds, `(frames,)`.
+            least: seconds.
+        """
+        begins = np.maximum(np.asarray(start, np.float64)[:, None], self.start)
+        ends = np.minimum(np.asarray(stop, np.float64)[:, None], self.stop)
+        inside = ends - begins > least
+        found = [inside[:, self.tag == name].any(axis=1) for name in names]
+        return np.stack(found, axis=1) if found else np.zeros((len(begins), 0), bool)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Tags:
+    """How much a recording and each stretch of it bears each tag, as a model hears it.
+
+    Attributes:
+        names: of the tags.
+        scores: of the whole recording, in [0, 1], float64 `(tags,)`.
+        start, stop: of the stretches, in seconds, float64 `(frames,)`.
+        timeline: scores of the stretches, float64 `(frames, tags)`.
+        embedding: what the tags were told from, float32 `(frames, features)`; None where the model does not tell it.
+    """
+
+    names: tuple[str, ...]
+    scores: np.ndarray
+    start: np.ndarray
+    stop: np.ndarray
+    timeline: np.ndarray
+    embedding: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def ranked(self) -> list[tuple[str, float]]:
+        """Tags and scores of the whole recording, the highest first; equal ones in the order of `names`."""
+        order = np.argsort(-self.scores, kind="stable")
+        return [(self.names[i], float(self.scores[i])) for i in order]
+
+
 @dataclasses.dataclass(frozen=True)
 class Score:
     """What a score says, as written: nothing is unfolded.
@@ -275,3 +364,12 @@ def _validate_beats(time: np.ndarray, position: np.ndarray) -> None:
     refuse(~np.isfinite(time), "times must be finite")
     refuse(np.diff(time, prepend=-np.inf) <= 0, "times must increase")
     refuse((position < 1) & (position != UNKNOWN), "position must be 1 or more, or unknown (-1)")
+
+
+def _validate_spans(start: np.ndarray, stop: np.ndarray, tag: np.ndarray) -> None:
+    if start.ndim != 1 or not start.shape == stop.shape == tag.shape:
+        raise ScoreError(f"tags: columns of shapes {start.shape}, {stop.shape} and {tag.shape}; all must be (n,)")
+    bad = ~(stop > start) | ~np.isfinite(start)
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise ScoreError(f"tag {row} ({tag[row]}): must end after it begins (start={start[row]}, stop={stop[row]})")

@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from musicnet_tf.events import Beats, Notes
+from musicnet_tf.events import Beats, Notes, TagSpans
 from musicnet_tf.registry import Entry
 
 Split = Literal["train", "validation", "test"]
@@ -65,6 +65,10 @@ class Dataset(Entry, abc.ABC):
 
     def load_beats(self, recording: Recording) -> Beats | None:
         """The beats in seconds from the first sample; None where the corpus does not tell them. Raises ScoreError."""
+        return None
+
+    def load_tags(self, recording: Recording) -> TagSpans | None:
+        """The stretches that bear a tag, from the first sample; None where none are told. Raises DatasetError."""
         return None
 
     @classmethod

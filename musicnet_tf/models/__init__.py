@@ -18,10 +18,24 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class HeadSpec:
-    """One named output `(batch, frames, num_classes)`; class `c` of a pitch head is MIDI `first_pitch + c`."""
+    """One named output `(batch, frames, num_classes)`; class `c` of a pitch head is MIDI `first_pitch + c`.
+
+    Attributes:
+        labels: what the classes are called, as many as there are; empty where their numbers say it all.
+    """
 
     num_classes: int
     first_pitch: int = 0
+    labels: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", tuple(self.labels))  # of JSON, which knows lists alone
+        if self.labels and len(self.labels) != self.num_classes:
+            raise ConfigError(f"a head of {self.num_classes} classes cannot have {len(self.labels)} labels")
+
+    def to_dict(self) -> dict[str, Any]:
+        fields = {"num_classes": self.num_classes, "first_pitch": self.first_pitch}
+        return {**fields, "labels": list(self.labels)} if self.labels else fields
 
 
 PIANO = HeadSpec(88, first_pitch=21)
@@ -48,7 +62,8 @@ class ModelSpec:
     heads: dict[str, HeadSpec]
 
     def to_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        """Fields in the types of JSON; a head's labels where it has any."""
+        return {**dataclasses.asdict(self), "heads": {name: head.to_dict() for name, head in self.heads.items()}}
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> ModelSpec:
