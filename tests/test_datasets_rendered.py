@@ -294,6 +294,24 @@ def test_instruments_that_speak_late_are_played_early(root, monkeypatch):
     assert sooner == pytest.approx(800, abs=16)
 
 
+def test_parts_are_taken_by_others_or_left_out_and_the_notes_say_so(root):
+    plain = Rendered(root=root, soundfonts=(FONT,), excerpt_seconds=30.0, variants=60)
+    recordings = [r for r in plain.recordings() if r.metadata["score"] == "train_labels/1.csv"]
+    cast = plain.model_copy(update={"recast": {73: (73, 68), 70: (42,)}})
+    for recording in recordings:
+        before, after = plain.load_notes(recording), cast.load_notes(recording)
+        high = set(after.instrument[after.pitch >= 70].tolist())
+        assert len(high) == 1 and high <= {73, 68}
+        assert set(after.instrument[after.pitch < 70].tolist()) == {42}
+        assert np.array_equal(before.pitch, after.pitch) and np.array_equal(before.onset, after.onset)
+    heard = {frozenset(cast.load_notes(r).instrument.tolist()) for r in recordings}
+    assert heard == {frozenset({73, 42}), frozenset({68, 42})}
+    few = plain.model_copy(update={"fewer": 1.0})
+    sizes = [frozenset(few.load_notes(r).instrument.tolist()) for r in recordings]
+    assert set(sizes) == {frozenset({73}), frozenset({70}), frozenset({73, 70})}
+    assert all(few.load_notes(r) == few.load_notes(r) for r in recordings[:3])
+
+
 def test_a_damaged_score_does_not_hide_the_others(root):
     (root / "midi/broken.mid").write_bytes(b"not midi")
     assert any("broken" in name for name in ids(Rendered(root=root, soundfonts=(FONT,))))

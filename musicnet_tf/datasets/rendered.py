@@ -62,6 +62,8 @@ class Rendered(Dataset):
         sustain: of MIDI files, notes last as long as the pedal holds them.
         font_per_voice: each instrument of a recording has a soundfont of its own.
         substitutes: program → programs, one of which plays it; labels keep the first.
+        recast: program → programs, one of which takes its part, in the labels too: more of what is rarely written for.
+        fewer: share of recordings in which just some of their instruments play, any number from one on.
         tune_cents: the recording is out of tune by up to so many hundredths of a semitone.
         voice_tune_cents: and each of its instruments by up to so many more.
         balance_db: instruments are softer by up to so many decibels.
@@ -95,6 +97,8 @@ class Rendered(Dataset):
     sustain: bool = False
     font_per_voice: bool = False
     substitutes: dict[int, tuple[int, ...]] = pydantic.Field({})
+    recast: dict[int, tuple[int, ...]] = pydantic.Field({})
+    fewer: float = pydantic.Field(0.0, ge=0, le=1)
     tune_cents: float = pydantic.Field(0.0, ge=0, le=100)
     voice_tune_cents: float = pydantic.Field(0.0, ge=0, le=100)
     balance_db: float = pydantic.Field(0.0, ge=0, le=40)
@@ -175,7 +179,16 @@ class Rendered(Dataset):
         if path.suffix.lower() in _WRITTEN:
             rng = _rng(self.seed, recording.id, "asynchrony")
             notes = _performance.with_asynchrony(notes, self.asynchrony, rng)
-        return notes
+        return self._cast(notes, recording.id)
+
+    def _cast(self, notes: Notes, id: str) -> Notes:
+        """The notes of the instruments that play in this recording, by those that take their parts."""
+        programs = np.unique(notes.instrument)
+        if len(programs) and _unit(self.seed, id, "fewer") < self.fewer:
+            rng = _rng(self.seed, id, "players")
+            programs = rng.choice(programs, int(rng.integers(len(programs))) + 1, replace=False)
+            notes = notes[np.isin(notes.instrument, programs)]
+        return _revoiced(notes, {p: self._one_of(self.recast, id, p, "part") for p in programs.tolist()})
 
     def _start(self, notes: Notes, seconds: float, id: str) -> float:
         """Where the excerpt begins; where no note would begin in it, at the first."""
@@ -200,7 +213,7 @@ class Rendered(Dataset):
         audio = np.zeros(round(duration * sample_rate), np.float32)
         for font, together in played.items():
             part = notes[np.isin(notes.instrument, together)]
-            sound = {p: self._substitute(id, p) for p in together}
+            sound = {p: self._one_of(self.substitutes, id, p, "substitute") for p in together}
             audio += synthesis.render(
                 self._early(_revoiced(part, sound), fonts[font]),
                 fonts[font],
@@ -225,9 +238,9 @@ class Rendered(Dataset):
             return recording.metadata["soundfont"]
         return fonts[int(_unit(self.seed, recording.id, f"soundfont {program}") * len(fonts))]
 
-    def _substitute(self, id: str, program: int) -> int:
-        choices = self.substitutes.get(program, (program,))
-        return choices[int(_unit(self.seed, id, f"substitute {program}") * len(choices))]
+    def _one_of(self, others: dict[int, tuple[int, ...]], id: str, program: int, what: str) -> int:
+        choices = others.get(program, (program,))
+        return choices[int(_unit(self.seed, id, f"{what} {program}") * len(choices))]
 
     def _tempo(self, id: str) -> float:
         return 1.0 + self._between(self.tempo, id, "tempo")
