@@ -15,6 +15,7 @@ import pydantic
 
 from musicnet_tf import effects, scores, synthesis, works
 from musicnet_tf.datasets import Dataset, Recording, _performance, stable_split
+from musicnet_tf.datasets._draws import generator, unit
 from musicnet_tf.effects import Effects
 from musicnet_tf.errors import DatasetError, ScoreError
 from musicnet_tf.events import UNKNOWN, Beats, Notes
@@ -113,7 +114,7 @@ class Rendered(Dataset):
     def recordings(self) -> list[Recording]:
         found_scores = self._scores()
         if self.max_scores is not None:
-            found_scores.sort(key=lambda found: _unit(self.seed, found["id"], "keep"))
+            found_scores.sort(key=lambda found: unit(self.seed, found["id"], "keep"))
         chosen = list(
             itertools.islice(filter(self._wanted, found_scores), self.max_scores)
         )  # reads no more than needed
@@ -129,9 +130,9 @@ class Rendered(Dataset):
     def load_audio(self, recording: Recording, sample_rate: int) -> np.ndarray:
         audio = self._play(self.load_notes(recording), recording, sample_rate)
         low, high = np.log(_PEAK_RANGE)
-        peak = np.exp(low + (high - low) * _unit(self.seed, recording.id, "peak"))
+        peak = np.exp(low + (high - low) * unit(self.seed, recording.id, "peak"))
         audio = (audio * (peak / max(np.abs(audio).max(initial=0.0), 1e-9))).astype(np.float32)
-        return effects.apply(audio, sample_rate, self.effects, _rng(self.seed, recording.id, "effects"))
+        return effects.apply(audio, sample_rate, self.effects, generator(self.seed, recording.id, "effects"))
 
     def load_notes(self, recording: Recording) -> Notes:
         notes, id = self._performed(recording), recording.id
@@ -167,7 +168,7 @@ class Rendered(Dataset):
         path = self._path(recording)
         if path.suffix.lower() in _WRITTEN:
             end = float(paces[0](np.array(_read(path, self.sustain).end)))
-            paces.append(_performance.rubato(end, self.rubato, _rng(self.seed, recording.id, "rubato")))
+            paces.append(_performance.rubato(end, self.rubato, generator(self.seed, recording.id, "rubato")))
         return paces
 
     def _performed(self, recording: Recording) -> Notes:
@@ -177,22 +178,22 @@ class Rendered(Dataset):
         for pace in self._paces(recording):
             notes = _performance.moved(notes, pace)
         if path.suffix.lower() in _WRITTEN:
-            rng = _rng(self.seed, recording.id, "asynchrony")
+            rng = generator(self.seed, recording.id, "asynchrony")
             notes = _performance.with_asynchrony(notes, self.asynchrony, rng)
         return self._cast(notes, recording.id)
 
     def _cast(self, notes: Notes, id: str) -> Notes:
         """The notes of the instruments that play in this recording, by those that take their parts."""
         programs = np.unique(notes.instrument)
-        if len(programs) and _unit(self.seed, id, "fewer") < self.fewer:
-            rng = _rng(self.seed, id, "players")
+        if len(programs) and unit(self.seed, id, "fewer") < self.fewer:
+            rng = generator(self.seed, id, "players")
             programs = rng.choice(programs, int(rng.integers(len(programs))) + 1, replace=False)
             notes = notes[np.isin(notes.instrument, programs)]
         return _revoiced(notes, {p: self._one_of(self.recast, id, p, "part") for p in programs.tolist()})
 
     def _start(self, notes: Notes, seconds: float, id: str) -> float:
         """Where the excerpt begins; where no note would begin in it, at the first."""
-        start = _unit(self.seed, id.partition(_VARIANT)[0], "start") * max(0.0, notes.end - seconds)
+        start = unit(self.seed, id.partition(_VARIANT)[0], "start") * max(0.0, notes.end - seconds)
         if len(notes) and not ((notes.onset >= start) & (notes.onset < start + seconds)).any():
             return float(notes.onset[0])
         return start
@@ -203,7 +204,7 @@ class Rendered(Dataset):
         programs = np.unique(notes.instrument).tolist()
         cents = {p: self._between(self.tune_cents, id, "tune") for p in programs}
         cents = {p: c + self._between(self.voice_tune_cents, id, f"tune {p}") for p, c in cents.items()}
-        level_db = {p: -self.balance_db * _unit(self.seed, id, f"balance {p}") for p in programs}
+        level_db = {p: -self.balance_db * unit(self.seed, id, f"balance {p}") for p in programs}
         if len(programs) == 1:
             level_db = {}
         played: dict[str, list[int]] = {}
@@ -219,7 +220,7 @@ class Rendered(Dataset):
                 fonts[font],
                 sample_rate,
                 duration=duration,
-                reverb=_unit(self.seed, id, "reverb") < self.reverb,
+                reverb=unit(self.seed, id, "reverb") < self.reverb,
                 cents={sound[p]: cents[p] for p in together},
                 level_db={sound[p]: level_db.get(p, 0.0) for p in together},
             )
@@ -236,18 +237,18 @@ class Rendered(Dataset):
     def _font(self, recording: Recording, program: int, fonts: list[str]) -> str:
         if not self.font_per_voice:
             return recording.metadata["soundfont"]
-        return fonts[int(_unit(self.seed, recording.id, f"soundfont {program}") * len(fonts))]
+        return fonts[int(unit(self.seed, recording.id, f"soundfont {program}") * len(fonts))]
 
     def _one_of(self, others: dict[int, tuple[int, ...]], id: str, program: int, what: str) -> int:
         choices = others.get(program, (program,))
-        return choices[int(_unit(self.seed, id, f"{what} {program}") * len(choices))]
+        return choices[int(unit(self.seed, id, f"{what} {program}") * len(choices))]
 
     def _tempo(self, id: str) -> float:
         return 1.0 + self._between(self.tempo, id, "tempo")
 
     def _between(self, limit: float, id: str, what: str) -> float:
         """Evenly drawn in [-limit, limit)."""
-        return limit * (2.0 * _unit(self.seed, id, what) - 1.0)
+        return limit * (2.0 * unit(self.seed, id, what) - 1.0)
 
     def _fonts(self) -> dict[str, Path]:
         """Name → file. Records hold the name, so that they are the same wherever the file lies."""
@@ -310,9 +311,7 @@ class Rendered(Dataset):
             work = ": ".join(found.get(key, "") for key in ("composer", "composition", "movement")).rstrip(": ")
         else:
             work = works.work_name(found["composer"], found["composition"])
-        font = (
-            "one an instrument" if self.font_per_voice else fonts[int(_unit(self.seed, id, "soundfont") * len(fonts))]
-        )
+        font = "one an instrument" if self.font_per_voice else fonts[int(unit(self.seed, id, "soundfont") * len(fonts))]
         metadata = {key: value for key, value in found.items() if key != "id"} | {"soundfont": font}
         return Recording(id, stable_split(work, self.validation_fraction, self.test_fraction), work, metadata)
 
@@ -320,7 +319,7 @@ class Rendered(Dataset):
         velocity = np.zeros(len(notes), np.int64)
         for program in np.unique(notes.instrument).tolist():
             index = np.flatnonzero(notes.instrument == program)
-            rng = _rng(self.seed, id, f"velocity {program}")
+            rng = generator(self.seed, id, f"velocity {program}")
             velocity[index] = _performance.wandering(notes.onset[index], rng)
         return velocity
 
@@ -351,16 +350,3 @@ def _identifier(name: str) -> str:
     """Safe as a file name, and different for different paths."""
     safe = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_")
     return safe if safe == name.replace("/", "_") else f"{safe[:80]}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
-
-
-def _digest(*parts: object) -> int:
-    return int.from_bytes(hashlib.sha256(":".join(map(str, parts)).encode()).digest()[:8], "big")
-
-
-def _rng(*parts: object) -> np.random.Generator:
-    return np.random.default_rng(_digest(*parts))
-
-
-def _unit(*parts: object) -> float:
-    """A number in [0, 1) that depends on nothing but the parts."""
-    return _digest(*parts) / 2**64
