@@ -17,7 +17,6 @@ until the system, the sound or, of ours, any code of the library changes; `--fre
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,7 +26,7 @@ from benchmarks.peers import beat_pieces, beat_table, comparison, environments, 
 from benchmarks.peers.beat_pieces import Piece
 from benchmarks.peers.systems import System
 from musicnet_tf import files
-from musicnet_tf.errors import ConfigError, MusicNetError
+from musicnet_tf.errors import ConfigError
 
 DRIVER = systems.DRIVER.with_name("beat_driver.py")
 REPORT, FIGURES = "beat_trackers.md", "beat_trackers.json"
@@ -39,11 +38,10 @@ def result(system: System, heard: Sequence[Piece], folder: Path) -> beat_table.R
     numbered = beat_table.tells_downbeats(estimates)
     rows = []
     for piece, estimate in zip(heard, estimates, strict=True):
-        took = systems.measured(piece, folder)
+        took = systems.times(piece, folder)
         scores = beat_table.score(piece.beats, estimate, numbered)
-        times = {name: took[name] for name in ("seconds", "read", "inference", "cpu_seconds", "decoding")}
         counts = {"beats": len(piece.beats), "estimated": len(estimate)}
-        rows.append(beat_table.Row(system.name, piece.corpus, piece.name, **scores, **counts, **times))
+        rows.append(beat_table.Row(system.name, piece.corpus, piece.name, **scores, **counts, **took))
         told = ", ".join(
             f"{beat_table.SCORES[name]} {value:.3f}" for name, value in scores.items() if value is not None
         )
@@ -69,24 +67,23 @@ def define_flags() -> None:
 
 def main(argv: list[str]) -> int:
     """Prints and writes the tables; exit status 1 where a system was left out."""
-    values = flags.FLAGS
+    return comparison.reported("beat_trackers", lambda: _run(flags.FLAGS))
+
+
+def _run(values: flags.FlagValues) -> int:
     output = files.make_folder(values.output_dir)
-    try:
-        named = {"bach10": values.bach10, "musicnet": values.musicnet, "asap": values.asap, "quartets": values.quartets}
-        roots = {corpus: Path(folder) for corpus, folder in named.items() if folder}
-        if not roots:
-            raise ConfigError(f"nothing to hear; name a folder by {', '.join(f'--{corpus}' for corpus in named)}")
-        found, failed = comparison.chosen(
-            values.peers, values.models, output / "environments", environments.TRACKERS, DRIVER
-        )
-        fonts = [Path(font) for font in values.soundfonts]
-        heard = beat_pieces.gather(roots, output / "audio", fonts, values.seconds, values.most)
-        results, notes = comparison.compare(found, heard, output / "heard", failed, result, values.fresh)
-        if not results:
-            raise ConfigError("no system could be run; name others by --peers and --models")
-    except MusicNetError as error:
-        print(f"beat_trackers: error: {error}", file=sys.stderr)
-        return 1
+    named = {"bach10": values.bach10, "musicnet": values.musicnet, "asap": values.asap, "quartets": values.quartets}
+    roots = {corpus: Path(folder) for corpus, folder in named.items() if folder}
+    if not roots:
+        raise ConfigError(f"nothing to hear; name a folder by {', '.join(f'--{corpus}' for corpus in named)}")
+    found, failed = comparison.chosen(
+        values.peers, values.models, output / "environments", environments.TRACKERS, DRIVER
+    )
+    fonts = [Path(font) for font in values.soundfonts]
+    heard = beat_pieces.gather(roots, output / "audio", fonts, values.seconds, values.most)
+    results, notes = comparison.compare(found, heard, output / "heard", failed, result, values.fresh)
+    if not results:
+        raise ConfigError("no system could be run; name others by --peers and --models")
     report = beat_table.markdown(results, failed, notes)
     files.write_text(output / REPORT, report)
     files.write_json(output / FIGURES, beat_table.as_document(results, failed))

@@ -149,12 +149,7 @@ def main(argv: list[str]) -> int:
     """Prints and writes the table; exit status 1 where a row failed."""
     if argv[1:]:
         raise app.UsageError(f"unexpected argument {argv[1]!r}; everything is named by a flag")
-    values = flags.FLAGS
-    try:
-        return _run(values)
-    except MusicNetError as error:
-        print(f"exemplars: error: {error}", file=sys.stderr)
-        return 1
+    return comparison.reported("exemplars", lambda: _run(flags.FLAGS))
 
 
 def _run(values: flags.FlagValues) -> int:

@@ -16,7 +16,6 @@ sound or, of ours, any code of the library changes; `--fresh` hears it anew, for
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,7 +25,7 @@ from benchmarks.peers import comparison, environments, pieces, systems, table
 from benchmarks.peers.pieces import Piece
 from benchmarks.peers.systems import System
 from musicnet_tf import files, inference
-from musicnet_tf.errors import ConfigError, MusicNetError
+from musicnet_tf.errors import ConfigError
 
 REPORT, ROWS = "transcription_peers.md", "transcription_peers.csv"
 
@@ -35,16 +34,15 @@ def result(system: System, heard: Sequence[Piece], folder: Path) -> table.Result
     """The scores and times of a system that has heard all pieces; prints a line for each."""
     rows = []
     for piece in heard:
-        took = systems.measured(piece, folder)
+        took = systems.times(piece, folder)
         estimate = pieces.read_estimate(systems.estimate_path(piece, folder))
         scores = table.score(piece.notes, estimate)
-        times = {name: took[name] for name in ("seconds", "read", "inference", "cpu_seconds", "decoding")}
-        rows.append(table.Row(system.name, piece.corpus, piece.name, **scores, notes=len(estimate), **times))
+        rows.append(table.Row(system.name, piece.corpus, piece.name, **scores, notes=len(estimate), **took))
         told = " / ".join(f"{scores[name]:.3f}" for name in table.SCORES)
         print(f"{system.name} {piece.id}: {told}; {took['inference'] / took['seconds']:.4f}", flush=True)
     about = systems.about(folder)
     return table.Result(
-        system.name, system.ours, about["parameters"], about["told"], about["start_up"], about["load"], rows
+        system.name, system.ours, about["told"], about["start_up"], about["load"], rows, about["parameters"]
     )
 
 
@@ -63,20 +61,17 @@ def define_flags() -> None:
 
 def main(argv: list[str]) -> int:
     """Prints and writes the tables; exit status 1 where a system was left out."""
-    values = flags.FLAGS
+    return comparison.reported("transcription_peers", lambda: _run(flags.FLAGS))
+
+
+def _run(values: flags.FlagValues) -> int:
     output = files.make_folder(values.output_dir)
-    try:
-        labels = Path(values.musicnet_labels) if values.musicnet_labels else None
-        found, failed = comparison.chosen(values.peers, values.models, output / "environments")
-        heard = pieces.gather(
-            Path(values.data_dir), values.corpora, values.split, output / "audio", values.seconds, labels
-        )
-        results, notes = comparison.compare(found, heard, output / "heard", failed, result, values.fresh)
-        if not results:
-            raise ConfigError("no system could be run; name others by --peers and --models")
-    except MusicNetError as error:
-        print(f"transcription_peers: error: {error}", file=sys.stderr)
-        return 1
+    labels = Path(values.musicnet_labels) if values.musicnet_labels else None
+    found, failed = comparison.chosen(values.peers, values.models, output / "environments")
+    heard = pieces.gather(Path(values.data_dir), values.corpora, values.split, output / "audio", values.seconds, labels)
+    results, notes = comparison.compare(found, heard, output / "heard", failed, result, values.fresh)
+    if not results:
+        raise ConfigError("no system could be run; name others by --peers and --models")
     report = table.markdown(results, failed, notes)
     files.write_text(output / REPORT, report)
     files.write_text(output / ROWS, table.as_csv(results))

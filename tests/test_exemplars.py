@@ -118,7 +118,7 @@ def result(name: str, parameters: int, onset: float) -> table.Result:
         return table.Row(name, corpus, piece, onset, 0.5, 0.75, 9, 10.0, 0.1, 2.0, 3.0, 0.1)
 
     rows = [row("maps", "a", onset), row("maps", "b", onset + 0.1), row("bach10", "04", 0.9)]
-    return table.Result(name, True, parameters, "", 1.0, 1.0, rows)
+    return table.Result(name, True, "", 1.0, 1.0, rows, parameters)
 
 
 def test_the_table_by_hand():

@@ -78,7 +78,7 @@ def row(system: str, piece: str = "p", corpus: str = "c", f1: float = 0.5, infer
 
 def outcome(name: str, parameters: int, f1: float, inference: float = 1.0, ours: bool = False) -> table.Result:
     rows = [row(name, "p", "c", f1, inference), row(name, "q", "c", f1 + 0.1, inference), row(name, "p", "d", f1, 2.0)]
-    return table.Result(name, ours, parameters, "told", 1.5, 0.25, rows)
+    return table.Result(name, ours, "told", 1.5, 0.25, rows, parameters)
 
 
 # What runs inside a peer's environment.

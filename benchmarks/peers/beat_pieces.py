@@ -15,7 +15,7 @@ from musicnet_tf.datasets import Dataset, Recording
 from musicnet_tf.datasets.bach10 import Bach10
 from musicnet_tf.datasets.musicnet import MusicNet
 from musicnet_tf.datasets.rendered import Rendered
-from musicnet_tf.errors import ConfigError, DatasetError, ScoreError
+from musicnet_tf.errors import ConfigError
 from musicnet_tf.events import UNKNOWN, Beats
 from musicnet_tf.metrics.beats import TRIM_SECONDS
 from musicnet_tf.registry import nearest
@@ -123,10 +123,9 @@ def read_estimate(path: Path) -> Beats:
     Raises:
         DatasetError: where it is no such table.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()[1:]
-        table = np.array([line.split(",") for line in lines], np.float64).reshape(-1, 2)
-        table = table[np.diff(table[:, 0], prepend=-np.inf) > 0]
-        return Beats(table[:, 0], np.where(table[:, 1] < 1, UNKNOWN, table[:, 1]).astype(np.int64))
-    except (OSError, ValueError, ScoreError) as error:
-        raise DatasetError(f"{path}: not beats of a tracker ({error}); remove it, and run again") from error
+    return pieces.read_table(path, 2, _beats_of, "beats of a tracker")
+
+
+def _beats_of(table: np.ndarray) -> Beats:
+    table = table[np.diff(table[:, 0], prepend=-np.inf) > 0]
+    return Beats(table[:, 0], np.where(table[:, 1] < 1, UNKNOWN, table[:, 1]).astype(np.int64))

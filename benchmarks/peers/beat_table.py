@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.peers.table import grid
+from benchmarks.peers.outcome import COSTS, Outcome, grid
 from musicnet_tf.events import UNKNOWN, Beats
 from musicnet_tf.metrics import beats as beat_metrics
 
@@ -43,33 +43,13 @@ class Row:
 
 
 @dataclasses.dataclass(frozen=True)
-class Result:
-    """A system on all pieces.
-
-    Attributes:
-        name, ours: of the system.
-        told: how it runs.
-        start_up: seconds from its launch until it is loaded.
-        load: of the machine (processes that ran or waited over the last minute) when it began.
-        rows: one a piece.
-    """
-
-    name: str
-    ours: bool
-    told: str
-    start_up: float
-    load: float
-    rows: Sequence[Row]
+class Result(Outcome[Row]):
+    """A beat tracker on all pieces."""
 
     @property
     def real_time_factor(self) -> float:
         """Wall-clock seconds from samples to beats by seconds of audio, over all pieces."""
         return sum(row.inference + row.decoding for row in self.rows) / sum(row.seconds for row in self.rows)
-
-    @property
-    def cpu_factor(self) -> float:
-        """CPU seconds of inference by seconds of audio, over all pieces: less moved by what else the machine does."""
-        return sum(row.cpu_seconds for row in self.rows) / sum(row.seconds for row in self.rows)
 
     def means(self, corpus: str) -> dict[str, float | None]:
         """Mean of each of `SCORES` over the pieces of a corpus that have it; None where none has."""
@@ -134,23 +114,16 @@ def _corpus(corpus: str, results: Sequence[Result]) -> str:
     rows = []
     for result in sorted(results, key=lambda result: -(result.means(corpus)["f1"] or 0.0)):
         means = result.means(corpus)
-        rows.append([_bold(result), *(_told(means[score]) for score in SCORES)])
+        rows.append([result.title, *(_told(means[score]) for score in SCORES)])
     return grid([f"{corpus}, {count} pieces", *SCORES.values()], rows)
 
 
 def _times(results: Sequence[Result]) -> str:
     rows = [
-        [
-            _bold(result),
-            f"{result.real_time_factor:.4f}",
-            f"{result.cpu_factor:.4f}",
-            f"{result.start_up:.1f} s",
-            f"{result.load:.1f}",
-            result.told,
-        ]
+        [result.title, f"{result.real_time_factor:.4f}", *result.costs]
         for result in sorted(results, key=lambda result: result.cpu_factor)
     ]
-    return grid(["times", "real-time factor", "CPU", "start-up", "load", "runs on"], rows)
+    return grid(["times", "real-time factor", *COSTS], rows)
 
 
 def _pieces(results: Sequence[Result]) -> str:
@@ -159,14 +132,10 @@ def _pieces(results: Sequence[Result]) -> str:
     for first in results[0].rows:
         cells = []
         for result in results:
-            row = next(r for r in result.rows if (r.corpus, r.piece) == (first.corpus, first.piece))
+            row = result.row_like(first)
             cells.append(" / ".join(_told(v) for v in (row.f1, row.amlt, row.downbeat_f1) if v is not None))
         rows.append([first.corpus, first.piece, f"{first.seconds:.0f} s", str(first.beats), *cells])
     return grid(["corpus", "piece", "length", "beats", *(result.name for result in results)], rows)
-
-
-def _bold(result: Result) -> str:
-    return f"**{result.name}**" if result.ours else result.name
 
 
 def _told(value: float | None) -> str:

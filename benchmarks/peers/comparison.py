@@ -6,23 +6,16 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, TypeVar
 
 from benchmarks.peers import environments, systems
+from benchmarks.peers.outcome import Outcome
 from benchmarks.peers.pieces import Sound
 from benchmarks.peers.systems import System
-from musicnet_tf.errors import ModelError
-
-
-class Result(Protocol):
-    """What came out of a system; `load` is that of the machine when it began."""
-
-    @property
-    def load(self) -> float: ...
-
+from musicnet_tf.errors import ModelError, MusicNetError
 
 AnySound = TypeVar("AnySound", bound=Sound)
-AnyResult = TypeVar("AnyResult", bound=Result)
+AnyResult = TypeVar("AnyResult", bound=Outcome[Any])
 
 
 def chosen(
@@ -87,7 +80,16 @@ def compare(
     return results, _notes(results, kept, len(heard) * len(results))
 
 
-def _notes(results: Sequence[Result], kept: int, outputs: int) -> list[str]:
+def reported(program: str, work: Callable[[], int]) -> int:
+    """The exit status of a benchmark's work; a fault that a person can act on is told in one line, and gives 1."""
+    try:
+        return work()
+    except MusicNetError as error:
+        print(f"{program}: error: {error}", file=sys.stderr)
+        return 1
+
+
+def _notes(results: Sequence[Outcome[Any]], kept: int, outputs: int) -> list[str]:
     cores = os.cpu_count() or 1
     notes = [f"{cores} cores, all of them for each; `load` is that of the machine when a system began"]
     if any(result.load > 1.25 * cores for result in results):

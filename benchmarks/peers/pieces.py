@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import soundfile
@@ -16,8 +17,10 @@ from musicnet_tf.datasets.bach10 import Bach10
 from musicnet_tf.datasets.maps import Maps
 from musicnet_tf.datasets.musicnet import MusicNet
 from musicnet_tf.errors import ConfigError, DatasetError, ScoreError
-from musicnet_tf.events import Notes
+from musicnet_tf.events import Beats, Notes
 from musicnet_tf.registry import nearest
+
+AnyEvents = TypeVar("AnyEvents", Beats, Notes)
 
 SAMPLE_RATE = 44100
 """Of what all are given; each resamples it to its own rate by its own means."""
@@ -118,13 +121,31 @@ def read_estimate(path: Path) -> Notes:
     Raises:
         DatasetError: where it is no such table.
     """
+    return read_table(path, 4, _notes_of, "notes of a transcriber")
+
+
+def _notes_of(table: np.ndarray) -> Notes:
+    onset, offset, pitch, velocity = table[table[:, 1] > table[:, 0]].T
+    return Notes(onset, offset, pitch.astype(np.int64), np.clip(velocity, 1, 127).astype(np.int64))
+
+
+def read_table(path: Path, columns: int, events: Callable[[np.ndarray], AnyEvents], what: str) -> AnyEvents:
+    """The events in a table of numbers below one line of names, as drivers write them.
+
+    Args:
+        path: of the CSV.
+        columns: how many it has.
+        events: float64 `(rows, columns)` → events.
+        what: it holds, for messages.
+
+    Raises:
+        DatasetError: where it is no such table.
+    """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()[1:]
-        table = np.array([line.split(",") for line in lines], np.float64).reshape(-1, 4)
-        onset, offset, pitch, velocity = table[table[:, 1] > table[:, 0]].T
-        return Notes(onset, offset, pitch.astype(np.int64), np.clip(velocity, 1, 127).astype(np.int64))
+        return events(np.array([line.split(",") for line in lines], np.float64).reshape(-1, columns))
     except (OSError, ValueError, ScoreError) as error:
-        raise DatasetError(f"{path}: not notes of a transcriber ({error}); remove it, and run again") from error
+        raise DatasetError(f"{path}: not {what} ({error}); remove it, and run again") from error
 
 
 def _labels_in(folder: Path, name: str) -> Notes:

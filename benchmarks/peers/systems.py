@@ -161,6 +161,12 @@ def measured(piece: Sound, folder: Path) -> dict[str, Any]:
         return {}
 
 
+def times(piece: Sound, folder: Path) -> dict[str, float]:
+    """Of a piece that was heard: its `seconds`, and those of each part of the work."""
+    took = measured(piece, folder)
+    return {name: took[name] for name in ("seconds", "read", "inference", "cpu_seconds", "decoding")}
+
+
 def estimate_path(piece: Sound, folder: Path) -> Path:
     """Where the notes that a system found in a piece are."""
     return folder / f"{piece.id}.csv"

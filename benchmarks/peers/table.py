@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from benchmarks.peers.outcome import COSTS, Outcome, grid
 from musicnet_tf.events import Notes
 from musicnet_tf.metrics import frames
 from musicnet_tf.metrics import notes as note_metrics
@@ -36,34 +37,15 @@ class Row:
 
 
 @dataclasses.dataclass(frozen=True)
-class Result:
-    """A system on all pieces.
+class Result(Outcome[Row]):
+    """A transcriber on all pieces, and how many `parameters` it has."""
 
-    Attributes:
-        name, ours, parameters: of the system.
-        told: how it runs.
-        start_up: seconds from its launch until it is loaded.
-        load: of the machine (processes that ran or waited over the last minute) when it began.
-        rows: one a piece.
-    """
-
-    name: str
-    ours: bool
     parameters: int
-    told: str
-    start_up: float
-    load: float
-    rows: Sequence[Row]
 
     @property
     def real_time_factor(self) -> float:
         """Wall-clock seconds of inference by seconds of audio, over all pieces."""
         return sum(row.inference for row in self.rows) / sum(row.seconds for row in self.rows)
-
-    @property
-    def cpu_factor(self) -> float:
-        """CPU seconds of inference by seconds of audio, over all pieces: less moved by what else the machine does."""
-        return sum(row.cpu_seconds for row in self.rows) / sum(row.seconds for row in self.rows)
 
     def means(self) -> dict[str, dict[str, float]]:
         """Corpus → mean over its pieces of each of `SCORES`, in the order of the rows."""
@@ -127,21 +109,18 @@ def _summary(results: Sequence[Result]) -> str:
     """A line a system, by size: means over the pieces of each corpus, and what it costs."""
     ours = next((result for result in results if result.ours), None)
     corpora = list(results[0].means())
-    head = ["system", "parameters", *corpora, "real-time factor", "of ours", "CPU", "start-up", "load", "runs on"]
+    head = ["system", "parameters", *corpora, "real-time factor", "of ours", *COSTS]
     rows = []
     for result in sorted(results, key=lambda result: result.parameters):
         ratio = f"{result.real_time_factor / ours.real_time_factor:.2f}" if ours else "–"
         rows.append(
             [
-                f"**{result.name}**" if result.ours else result.name,
+                result.title,
                 f"{result.parameters:,}",
                 *(_three(result.means()[corpus]) for corpus in corpora),
                 f"{result.real_time_factor:.4f}",
                 ratio,
-                f"{result.cpu_factor:.4f}",
-                f"{result.start_up:.1f} s",
-                f"{result.load:.1f}",
-                result.told,
+                *result.costs,
             ]
         )
     return grid(head, rows)
@@ -164,7 +143,7 @@ def _beside(results: Sequence[Result]) -> str:
         ]
         rows.append(
             [
-                f"**{result.name}** ({result.parameters:,})",
+                f"{result.title} ({result.parameters:,})",
                 f"{peer.name} ({peer.parameters:,})",
                 *(_three(difference, "+.3f") for difference in differences),
                 f"{result.real_time_factor / peer.real_time_factor:.2f}",
@@ -179,20 +158,10 @@ def _pieces(results: Sequence[Result]) -> str:
     """A line a piece."""
     rows = []
     for first in results[0].rows:
-        scores = [_three(dataclasses.asdict(_row_of(result, first))) for result in results]
+        scores = [_three(dataclasses.asdict(result.row_like(first))) for result in results]
         rows.append([first.corpus, first.piece, f"{first.seconds:.0f} s", *scores])
     return grid(["corpus", "piece", "length", *(result.name for result in results)], rows)
 
 
-def _row_of(result: Result, like: Row) -> Row:
-    return next(row for row in result.rows if (row.corpus, row.piece) == (like.corpus, like.piece))
-
-
 def _three(scores: Mapping[str, float], form: str = ".3f") -> str:
     return " / ".join(format(scores[name], form) for name in SCORES)
-
-
-def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
