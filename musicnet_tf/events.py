@@ -265,9 +265,30 @@ class TagSpans:
     def __len__(self) -> int:
         return len(self.start)
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, TagSpans):
+            return NotImplemented
+        return all(np.array_equal(getattr(self, name), getattr(other, name)) for name in ("start", "stop", "tag"))
+
+    __hash__ = None  # type: ignore[assignment]
+
     def shift(self, seconds: float) -> TagSpans:
         """The same stretches, later by `seconds`."""
         return dataclasses.replace(self, start=self.start + seconds, stop=self.stop + seconds)
+
+    def merged(self) -> TagSpans:
+        """The same with stretches of one tag that overlap or touch made one; sorted by start, then by tag."""
+        parts = []
+        for name in np.unique(self.tag):
+            start, stop = (times[self.tag == name] for times in (self.start, self.stop))
+            order = np.argsort(start)
+            start, stop = start[order], np.maximum.accumulate(stop[order])
+            first = np.append(True, start[1:] > stop[:-1])
+            last = np.append(first[1:], True)
+            parts.append(TagSpans(start[first], stop[last], np.full(first.sum(), name)))
+        joined = TagSpans.concatenate(parts)
+        order = np.lexsort((joined.tag, joined.start))
+        return TagSpans(joined.start[order], joined.stop[order], joined.tag[order])
 
     def active(self, names: Sequence[str], start: npt.ArrayLike, stop: npt.ArrayLike, least: float = 0.0) -> np.ndarray:
         """Whether a tag is borne within a frame, bool `(frames, names)`: for more than `least` seconds at a stretch.

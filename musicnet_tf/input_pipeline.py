@@ -13,7 +13,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from musicnet_tf import records
+from musicnet_tf import record_info, records
 from musicnet_tf.augment import Augmentation, augment, transposed
 from musicnet_tf.config import Experiment, Source
 from musicnet_tf.datasets import Split
@@ -35,7 +35,7 @@ class WindowSource:
     """
 
     folder: Path
-    info: records.DatasetInfo
+    info: record_info.DatasetInfo
     split: Split
     weight: float = 1.0
 
@@ -47,7 +47,7 @@ class WindowSource:
             RecordError: where the set is damaged or cannot be decoded here.
             ConfigError: where it has another sample rate than the model.
         """
-        info = records.read_info(folder)
+        info = record_info.read_info(folder)
         if info.sample_rate != sample_rate:
             raise ConfigError(
                 f"{folder}: records at {info.sample_rate} Hz, and the model takes {sample_rate} Hz;"

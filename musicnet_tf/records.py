@@ -1,32 +1,28 @@
-"""The versioned record: one tf.Example is a contiguous excerpt of one recording, its audio, notes and beats.
+"""The versioned record: one tf.Example is a contiguous excerpt of one recording, its audio, notes, beats and tags.
 
 Records hold events, not piano rolls: hop, window and label set change without rebuilding. Event times are integer
 sample indices from the excerpt's first sample, at the record's own sample rate, as in MusicNet's label files; a note
-that reaches into the excerpt keeps its true (then negative) onset. What not every corpus tells, as beats, is optional.
+that reaches into the excerpt keeps its true (then negative) onset, a tag's stretch is cut at the excerpt's ends. What
+not every corpus tells, as beats and tags, is optional.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pydantic
 import tensorflow as tf
 
 from musicnet_tf import audio as audio_files
-from musicnet_tf import files, validation
 from musicnet_tf.audio import Encoding
-from musicnet_tf.datasets import Recording, Split
+from musicnet_tf.datasets import Recording
 from musicnet_tf.errors import RecordError, ScoreError
-from musicnet_tf.events import Beats, Notes
-
-SCHEMA_VERSION = 1
-INFO = "dataset_info.json"
+from musicnet_tf.events import Beats, Notes, TagSpans
+from musicnet_tf.record_info import INFO, SCHEMA_VERSION, DatasetInfo, read_info
 
 _SCALARS = {"schema_version": tf.int64, "excerpt": tf.int64, "start_sample": tf.int64, "sample_rate": tf.int64}
 _TEXTS = ("id", "corpus", "split", "work", "audio/encoding")
@@ -44,17 +40,24 @@ _BEATS = {"beats/time": tf.int64, "beats/position": tf.int64}
 BEATS_KNOWN = "beats/known"
 """1 in records of recordings whose beats are told, also where none falls into the excerpt; 0 or absent in others."""
 
+_TAGS = {"tags/start": tf.int64, "tags/stop": tf.int64, "tags/name": tf.string}
+TAGS_KNOWN = "tags/known"
+"""1 in records of recordings whose tags are told, also where the excerpt bears none; 0 or absent in others."""
+
 FEATURES: dict[str, Any] = {
     **{name: tf.io.FixedLenFeature((), dtype) for name, dtype in _SCALARS.items()},
     **{name: tf.io.FixedLenFeature((), tf.string) for name in (*_TEXTS, "audio")},
-    **{name: tf.io.RaggedFeature(dtype) for name, dtype in {**_EVENTS, **_BEATS}.items()},
-    BEATS_KNOWN: tf.io.FixedLenFeature((), tf.int64, default_value=0),
+    **{name: tf.io.RaggedFeature(dtype) for name, dtype in {**_EVENTS, **_BEATS, **_TAGS}.items()},
+    **{name: tf.io.FixedLenFeature((), tf.int64, default_value=0) for name in (BEATS_KNOWN, TAGS_KNOWN)},
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Excerpt:
-    """A stretch of a recording: float32 audio `(samples,)`, and notes, and beats if told, in seconds from its start."""
+    """A stretch of a recording: float32 audio `(samples,)`, and its events in seconds from its start.
+
+    Beats and tags are None where they are not told.
+    """
 
     recording: Recording
     corpus: str
@@ -64,6 +67,7 @@ class Excerpt:
     audio: np.ndarray
     notes: Notes
     beats: Beats | None = None
+    tags: TagSpans | None = None
 
 
 def cut(
@@ -74,12 +78,14 @@ def cut(
     rate: int,
     seconds: float,
     beats: Beats | None = None,
+    tags: TagSpans | None = None,
 ) -> list[Excerpt]:
     """Cuts a recording into excerpts of `seconds`, the last one as long as what is left.
 
-    Notes and beats go onto the grid of samples first, so that which excerpt holds an onset is never a matter of
+    Notes, beats and tags go onto the grid of samples first, so that which excerpt holds an onset is never a matter of
     rounding; a note shorter than a sample becomes one sample long, and of beats at one sample the first stays. Notes
-    that no sample of the audio hears, and beats off the audio, are left out.
+    and tags that no sample of the audio hears, and beats off the audio, are left out. Stretches of one tag that overlap
+    or touch become one.
     """
     length = round(seconds * rate)
     onset = np.rint(notes.onset * rate).astype(np.int64)
@@ -91,8 +97,9 @@ def cut(
         moved = dataclasses.replace(
             notes[inside], onset=(onset[inside] - start) / rate, offset=(offset[inside] - start) / rate
         )
-        told = None if beats is None else _beats_within(beats, start, stop, rate)
-        excerpts.append(Excerpt(recording, corpus, index, start, rate, audio[start:stop], moved, told))
+        struck = None if beats is None else _beats_within(beats, start, stop, rate)
+        borne = None if tags is None else _tags_within(tags, start, stop, rate)
+        excerpts.append(Excerpt(recording, corpus, index, start, rate, audio[start:stop], moved, struck, borne))
     return excerpts
 
 
@@ -101,6 +108,13 @@ def _beats_within(beats: Beats, start: int, stop: int, rate: int) -> Beats:
     sample, first = np.unique(np.rint(beats.time * rate).astype(np.int64), return_index=True)
     inside = (sample >= start) & (sample < stop)
     return Beats((sample[inside] - start) / rate, beats.position[first[inside]])
+
+
+def _tags_within(tags: TagSpans, start: int, stop: int, rate: int) -> TagSpans:
+    """What of the stretches lies between two samples, on the grid of samples, in seconds from `start`, merged."""
+    begin, end = (np.clip(np.rint(times * rate), start, stop) - start for times in (tags.start, tags.stop))
+    heard = end > begin
+    return TagSpans(begin[heard] / rate, end[heard] / rate, tags.tag[heard]).merged()
 
 
 def begun(notes: Notes, excerpt: int) -> Notes:
@@ -131,6 +145,11 @@ def serialise(excerpt: Excerpt, encoding: Encoding) -> bytes:
         values[BEATS_KNOWN] = [1]
         values["beats/time"] = np.rint(excerpt.beats.time * rate).astype(int).tolist()
         values["beats/position"] = excerpt.beats.position.tolist()
+    if excerpt.tags is not None:
+        values[TAGS_KNOWN] = [1]
+        values["tags/start"] = np.rint(excerpt.tags.start * rate).astype(int).tolist()
+        values["tags/stop"] = np.rint(excerpt.tags.stop * rate).astype(int).tolist()
+        values["tags/name"] = excerpt.tags.tag.tolist()
     for key, text in recording.metadata.items():
         values[f"metadata/{key}"] = [text]
     features = {name: _feature(values[name]) for name in sorted(values)}
@@ -216,109 +235,6 @@ def _tensorflow_io() -> Any:
     return tfio
 
 
-class Shard(pydantic.BaseModel):
-    """One TFRecord file of a set."""
-
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
-
-    file: str = pydantic.Field(pattern=r"^[\w-][\w.-]*$")  # a name beside the info, never a path elsewhere
-    split: Split
-    num_excerpts: int
-    num_bytes: int
-
-
-class DatasetInfo(pydantic.BaseModel):
-    """`dataset_info.json`: what a set of records holds and how it was built.
-
-    Attributes:
-        config, shards: of the job that built it; every file, in order.
-        recordings: id → what is known of it: split, work, seconds, notes, metadata; `num_beats` where they are told.
-        splits: split → recordings, excerpts, notes and hours, and beats where any recording tells them.
-        composers, instruments: → number of notes; instruments are MIDI programs counted from 0.
-        split_hash: SHA-256 of the sorted (id, split) pairs.
-        failed: id → why the recording is missing.
-    """
-
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
-
-    schema_version: int = SCHEMA_VERSION
-    library_version: str
-    corpus: str
-    licence: str
-    sample_rate: int
-    encoding: Encoding
-    config: dict[str, Any]
-    shards: tuple[Shard, ...]
-    recordings: dict[str, dict[str, Any]]
-    splits: dict[Split, dict[str, float]]
-    composers: dict[str, int]
-    instruments: dict[str, int]
-    split_hash: str
-    failed: dict[str, str] = {}
-
-    @property
-    def annotations(self) -> tuple[str, ...]:
-        """What the set tells of at least one of its recordings: `notes`, `beats`."""
-        return ("notes", "beats") if any("num_beats" in entry for entry in self.recordings.values()) else ("notes",)
-
-    def num_excerpts(self, split: Split) -> int:
-        return sum(shard.num_excerpts for shard in self.shards if shard.split == split)
-
-    def write(self, folder: str | Path) -> None:
-        """Writes `dataset_info.json` into a folder."""
-        files.write_json(Path(folder) / INFO, self.model_dump(mode="json"))
-
-
-def read_info(folder: str | Path) -> DatasetInfo:
-    """Reads `dataset_info.json` and checks that its shards are there, whole.
-
-    Raises:
-        RecordError: where the set is missing, unfinished, of another schema version, or a shard is missing
-            or of another size than was written.
-    """
-    folder = Path(folder)
-    path = folder / INFO
-    try:
-        info = DatasetInfo.model_validate_json(path.read_bytes())
-    except FileNotFoundError as error:
-        raise RecordError(
-            f"{path}: not found; {folder} is no finished record set: build it with `musicnet build_records`"
-        ) from error
-    except OSError as error:
-        raise RecordError(f"{path}: cannot be read ({error.strerror})") from error
-    except pydantic.ValidationError as error:
-        version = _version_of(path)
-        if version not in (None, SCHEMA_VERSION):
-            raise RecordError(_other_version(path, version)) from error
-        reason = validation.describe(DatasetInfo, error)
-        raise RecordError(f"{path}: damaged or foreign ({reason}); build the records again") from error
-    if info.schema_version != SCHEMA_VERSION:
-        raise RecordError(_other_version(path, info.schema_version))
-    for shard in info.shards:
-        _check_size(folder / shard.file, shard.num_bytes)
-    return info
-
-
-def _version_of(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes()).get("schema_version")
-    except (OSError, ValueError, AttributeError):
-        return None
-
-
-def _other_version(path: Path, version: Any) -> str:
-    return (
-        f"{path}: schema version {version}, this program reads {SCHEMA_VERSION};"
-        " build the records again, or use the release that wrote them"
-    )
-
-
-def _check_size(path: Path, expected: int) -> None:
-    if (size := path.stat().st_size if path.is_file() else None) != expected:
-        state = "missing" if size is None else f"{size} bytes where {expected} were written"
-        raise RecordError(f"{path}: {state}; remove it and build the records again to replace it")
-
-
 def read(path: str | Path, info: DatasetInfo | None = None) -> Iterator[dict[str, Any]]:
     """The records of one TFRecord file as NumPy values by feature name.
 
@@ -363,6 +279,17 @@ def beats_of(record: Mapping[str, Any]) -> Beats | None:
         return Beats(record["beats/time"] / _rate_of(record), record["beats/position"])
     except ScoreError as error:
         raise RecordError(f"damaged beats ({error})") from error
+
+
+def tags_of(record: Mapping[str, Any]) -> TagSpans | None:
+    """The tags of a record, cut at its ends; None where they are not told; else as `notes_of`."""
+    if not record[TAGS_KNOWN]:
+        return None
+    try:
+        rate, names = _rate_of(record), [name.decode() for name in record["tags/name"]]
+        return TagSpans(record["tags/start"] / rate, record["tags/stop"] / rate, names)  # type: ignore[arg-type]
+    except (ScoreError, UnicodeDecodeError) as error:
+        raise RecordError(f"damaged tags ({error})") from error
 
 
 def _rate_of(record: Mapping[str, Any]) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 
 import musicnet_tf
-from musicnet_tf import inference, records, validation
+from musicnet_tf import inference, record_info, validation
 from musicnet_tf.config import Experiment
 from musicnet_tf.errors import ConfigError, ModelError, OutputError
 from musicnet_tf.manifest import Manifest
@@ -27,7 +27,7 @@ def describe(experiment: Experiment, network: keras.Model, scores: dict[str, dic
     Raises:
         ModelError: where that model is not there.
     """
-    infos = [records.read_info(experiment.data.path(source)) for source in experiment.data.train]
+    infos = [record_info.read_info(experiment.data.path(source)) for source in experiment.data.train]
     before = inference.read_manifest(experiment.initial_weights).training_data if experiment.initial_weights else []
     corpora = {(data["corpus"], data["licence"]): data for data in before}
     corpora |= {(info.corpus, info.licence): {"corpus": info.corpus, "licence": info.licence} for info in infos}

@@ -21,7 +21,7 @@ from apache_beam.metrics import Metrics
 from apache_beam.options.pipeline_options import PipelineOptions
 
 import musicnet_tf
-from musicnet_tf import files, records
+from musicnet_tf import files, record_info, records
 from musicnet_tf.datasets import SPLITS, Dataset, Recording, Split
 from musicnet_tf.errors import MusicNetError, OutputError, RecordError
 from musicnet_tf.events import Notes
@@ -61,7 +61,7 @@ class ShardPlan:
 
     def fingerprint(self, settings: Settings) -> str:
         """Changes whenever the bytes of the shard would."""
-        content = [records.SCHEMA_VERSION, settings.to_dict(), [dataclasses.asdict(r) for r in self.recordings]]
+        content = [record_info.SCHEMA_VERSION, settings.to_dict(), [dataclasses.asdict(r) for r in self.recordings]]
         more = settings.dataset.annotations()[1:]
         content += [more] if more else []  # sets of notes alone keep the fingerprint from before there was more
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -123,9 +123,9 @@ class WriteShard(beam.DoFn):
         settings, dataset = self._settings, self._settings.dataset
         audio = dataset.load_audio(recording, settings.sample_rate)
         notes = dataset.load_notes(recording)
-        beats = dataset.load_beats(recording)
+        beats, tags = dataset.load_beats(recording), dataset.load_tags(recording)
         rate, seconds = settings.sample_rate, settings.excerpt_seconds
-        excerpts = records.cut(recording, dataset.name, audio, notes, rate, seconds, beats)
+        excerpts = records.cut(recording, dataset.name, audio, notes, rate, seconds, beats, tags)
         # All are made before the first is written: a recording is in the shard whole or not at all.
         for serialised in [records.serialise(e, settings.encoding) for e in excerpts]:
             writer.write(serialised)
@@ -135,14 +135,24 @@ class WriteShard(beam.DoFn):
             "work": recording.work,
             "seconds": len(audio) / settings.sample_rate,
             "num_excerpts": len(excerpts),
-            "num_notes": len(heard),
+            **({"num_notes": len(heard)} if "notes" in dataset.annotations() else {}),
             **({} if beats is None else {"num_beats": sum(len(e.beats or ()) for e in excerpts)}),
+            **({} if tags is None else _told(excerpts)),
             "instruments": {str(k): v for k, v in sorted(collections.Counter(heard.instrument.tolist()).items())},
             **{f"metadata/{key}": value for key, value in recording.metadata.items()},
         }
 
 
-def build(settings: Settings, folder: str | Path, options: PipelineOptions) -> records.DatasetInfo:
+def _told(excerpts: list[records.Excerpt]) -> dict[str, Any]:
+    """How many tags a recording bears, and for how many seconds each."""
+    seconds: dict[str, float] = {}
+    for tags in (excerpt.tags for excerpt in excerpts if excerpt.tags is not None):
+        for name, length in zip(tags.tag.tolist(), (tags.stop - tags.start).tolist(), strict=True):
+            seconds[name] = seconds.get(name, 0.0) + length
+    return {"num_tags": len(seconds), "tags": {name: round(seconds[name], 3) for name in sorted(seconds)}}
+
+
+def build(settings: Settings, folder: str | Path, options: PipelineOptions) -> record_info.DatasetInfo:
     """Runs the job and writes `dataset_info.json` last, so that it stands only beside a whole set.
 
     Raises:
@@ -152,7 +162,7 @@ def build(settings: Settings, folder: str | Path, options: PipelineOptions) -> r
     folder = files.make_folder(folder)
     files.make_folder(folder / PARTS)
     shards = plan(settings.dataset.recordings(), settings.recordings_per_shard)
-    (folder / records.INFO).unlink(missing_ok=True)
+    (folder / record_info.INFO).unlink(missing_ok=True)
     for part in folder.glob(".*.part.tfrecord"):  # of a run that was killed
         part.unlink()
     notes = [_note_path(folder, shard) for shard in shards]
@@ -186,17 +196,17 @@ def _finished(shard: ShardPlan, settings: Settings, folder: Path) -> bool:
     return same and not note["failed"]
 
 
-def _summarise(shards: list[ShardPlan], settings: Settings, folder: Path) -> records.DatasetInfo:
+def _summarise(shards: list[ShardPlan], settings: Settings, folder: Path) -> record_info.DatasetInfo:
     notes = [json.loads(_note_path(folder, shard).read_text()) for shard in shards]
     recordings = {name: entry for note in notes for name, entry in note["recordings"].items()}
     recordings = dict(sorted(recordings.items()))
     composers: collections.Counter[str] = collections.Counter()
     instruments: collections.Counter[str] = collections.Counter()
     for entry in recordings.values():
-        composers[entry.get("metadata/composer", "unknown")] += entry["num_notes"]
+        composers[entry.get("metadata/composer", "unknown")] += entry.get("num_notes", 0)
         instruments.update(entry["instruments"])
     sides = json.dumps([[name, entry["split"]] for name, entry in recordings.items()])
-    return records.DatasetInfo(
+    return record_info.DatasetInfo(
         library_version=musicnet_tf.__version__,
         corpus=settings.dataset.name,
         licence=settings.dataset.licence,
@@ -204,7 +214,7 @@ def _summarise(shards: list[ShardPlan], settings: Settings, folder: Path) -> rec
         encoding=settings.encoding,
         config=settings.to_dict(),
         shards=tuple(
-            records.Shard(
+            record_info.Shard(
                 file=shard.file,
                 split=shard.split,
                 num_excerpts=sum(entry["num_excerpts"] for entry in note["recordings"].values()),
@@ -227,7 +237,7 @@ def _totals(recordings: dict[str, Any], split: Split) -> dict[str, float]:
     return {
         "recordings": len(chosen),
         "excerpts": sum(entry["num_excerpts"] for entry in chosen),
-        "notes": sum(entry["num_notes"] for entry in chosen),
+        "notes": sum(entry.get("num_notes", 0) for entry in chosen),
         **({"beats": sum(entry.get("num_beats", 0) for entry in chosen)} if told else {}),
         "hours": round(sum(entry["seconds"] for entry in chosen) / 3600, 6),
     }

@@ -12,7 +12,7 @@ from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from musicnet_tf import config, input_pipeline, records, scores
+from musicnet_tf import config, input_pipeline, record_info, records, scores
 from musicnet_tf.augment import Augmentation, transposed
 from musicnet_tf.datasets import Dataset, Recording
 from musicnet_tf.errors import ConfigError, RecordError
@@ -112,7 +112,7 @@ def test_from_labels_to_the_batches_of_a_training(corpus, musicnet, tmp_path):
         *("--sample_rate=16000", "--excerpt_seconds=1", "--encoding=pcm_s16le", '--set=validation=["13"]'),
     )
     assert built.status == 0, built.stderr
-    info = records.read_info(tmp_path / "set")
+    info = record_info.read_info(tmp_path / "set")
     assert info.annotations == ("notes", "beats")
     assert {id: entry.get("num_beats") for id, entry in info.recordings.items()} == {"11": 5, "12": None, "13": 3}
     assert [info.splits[split]["beats"] for split in ("train", "validation")] == [5, 3]

@@ -11,7 +11,7 @@ import pytest
 import synthetic
 from conftest import ROOT, full_disk
 
-from musicnet_tf import config, input_pipeline, records
+from musicnet_tf import config, input_pipeline, record_info, records
 from musicnet_tf.errors import OutputError, RecordError
 from musicnet_tf.registry import DATASETS
 from musicnet_tf.scores import read_musicnet_csv
@@ -60,7 +60,7 @@ def spoil(corpus, name="12"):
 
 
 def test_a_set_counts_what_it_holds(tiny_corpus, tiny_records):
-    info = records.read_info(tiny_records)
+    info = record_info.read_info(tiny_records)
     assert list(info.recordings) == sorted(SECONDS)
     labels = {id: read_musicnet_csv(tiny_corpus / "train_labels" / f"{id}.csv") for id in SECONDS}
     for split, ids in {"train": synthetic.TRAIN, "validation": synthetic.VALIDATION, "test": {}}.items():
@@ -88,7 +88,7 @@ def test_the_verb_tells_the_totals_and_the_same_config_gives_the_same_bytes(buil
     assert rows[:2] == [["train", "2", "recordings", "6"], ["validation", "1", "recordings", "2"]]
     assert len(shards(tmp_path / "a")) == 3
     assert shards(tmp_path / "a") == shards(tmp_path / "b")
-    infos = [json.loads((tmp_path / name / records.INFO).read_text()) for name in "ab"]
+    infos = [json.loads((tmp_path / name / record_info.INFO).read_text()) for name in "ab"]
     assert infos[0] == infos[1]
     assert not leftovers(tmp_path)
 
@@ -102,7 +102,7 @@ def test_a_second_run_resumes(build, small, tmp_path):
     after = stamps(tmp_path / "set")
     assert after.keys() == before.keys()
     assert {name for name in after if after[name] != before[name]} == {lost}
-    records.read_info(tmp_path / "set")
+    record_info.read_info(tmp_path / "set")
 
 
 def test_a_bad_recording_is_listed_and_the_rest_goes_on_until_it_is_repaired(build, small, tmp_path):
@@ -115,13 +115,13 @@ def test_a_bad_recording_is_listed_and_the_rest_goes_on_until_it_is_repaired(bui
     assert "12: " in listed
     assert "12.wav" in listed
     assert outcome.stdout.endswith("1 of 3 recordings left out\n")
-    info = records.read_info(tmp_path / "set")
+    info = record_info.read_info(tmp_path / "set")
     assert (sorted(info.recordings), sorted(info.failed)) == (["11", "13"], ["12"])
     assert [entry["id"] for entry, _ in records.read_notes(tmp_path / "set")] == ["11", "13"]
     assert not leftovers(tmp_path)
     repair()
     assert build(small, "--strict").status == 0
-    info = records.read_info(tmp_path / "set")
+    info = record_info.read_info(tmp_path / "set")
     assert (sorted(info.recordings), info.failed) == (["11", "12", "13"], {})
     after = stamps(tmp_path / "set")
     assert len([name for name in after if after[name] == before[name]]) == 2
@@ -133,7 +133,7 @@ def test_nothing_found_or_all_bad_is_an_error(build, small, tmp_path):
     outcome = build(small)
     assert outcome.status == 1
     assert "set: nothing was written (11: " in outcome.stderr
-    assert not (tmp_path / "set" / records.INFO).exists()
+    assert not (tmp_path / "set" / record_info.INFO).exists()
     assert not leftovers(tmp_path)
     for folder in ("train_data", "train_labels"):
         shutil.rmtree(small / folder)
@@ -162,7 +162,7 @@ def test_a_run_that_breaks_off_leaves_no_info_and_no_parts(build_records, small,
         build_records.build(settings, folder, PipelineOptions([]))
     assert not leftovers(tmp_path)
     with pytest.raises(RecordError, match="no finished record set"):
-        records.read_info(folder)
+        record_info.read_info(folder)
     killed = folder / ".train-00000-of-00002.123.part.tfrecord"
     killed.write_bytes(b"of a run that was killed")
     info = build_records.build(settings, folder, PipelineOptions([]))
@@ -187,18 +187,18 @@ def test_a_full_disk_is_told_in_one_line_and_leaves_no_half_shard(build, small, 
     assert "Traceback" not in outcome.stderr
     assert not leftovers(tmp_path)
     assert set(shards(tmp_path / "set")) <= {"validation-00000-of-00001.tfrecord"}
-    assert not (tmp_path / "set" / records.INFO).exists()
+    assert not (tmp_path / "set" / record_info.INFO).exists()
     assert build(small).status == 0
-    assert records.read_info(tmp_path / "set").num_excerpts("train") == 6
+    assert record_info.read_info(tmp_path / "set").num_excerpts("train") == 6
 
 
 def test_a_corpus_that_moved_is_not_built_again(build, small, tmp_path):
     assert build(small).status == 0
-    info, before = (tmp_path / "set" / records.INFO).read_text(), stamps(tmp_path / "set")
+    info, before = (tmp_path / "set" / record_info.INFO).read_text(), stamps(tmp_path / "set")
     assert str(tmp_path) not in info
     assert build(small.rename(tmp_path / "elsewhere")).status == 0
     assert stamps(tmp_path / "set") == before
-    assert (tmp_path / "set" / records.INFO).read_text() == info
+    assert (tmp_path / "set" / record_info.INFO).read_text() == info
 
 
 def test_settings_name_soundfonts_by_file_name_alone(build_records):
@@ -221,7 +221,7 @@ def test_the_default_encoding_gives_the_model_what_pcm_gives(musicnet, tiny_corp
         *("--encoding=auto", f"--set=validation={json.dumps(list(synthetic.VALIDATION))}"),
     )
     assert outcome.status == 0
-    assert (records.read_info(tmp_path / "tiny").encoding, records.read_info(tiny_records).encoding) == (
+    assert (record_info.read_info(tmp_path / "tiny").encoding, record_info.read_info(tiny_records).encoding) == (
         "flac",
         "pcm_s16le",
     )
@@ -263,7 +263,7 @@ def test_changed_settings_rebuild_and_remove_the_old_shards_but_no_others(build,
         "train-00000-of-00001.tfrecord.json",
         "validation-00000-of-00001.tfrecord.json",
     ]
-    assert records.read_info(folder).num_excerpts("train") == 4
+    assert record_info.read_info(folder).num_excerpts("train") == 4
 
 
 def test_another_runner_gives_the_same(build, small, tmp_path):
@@ -308,7 +308,7 @@ def test_a_corpus_that_is_not_there_leaves_a_finished_set_alone(build, small, tm
     outcome = build(tmp_path / "nowhere")
     assert outcome.status == 1
     assert "nowhere" in outcome.stderr
-    assert records.read_info(tmp_path / "set").num_excerpts("train") == 6
+    assert record_info.read_info(tmp_path / "set").num_excerpts("train") == 6
 
 
 def test_build_refuses_a_folder_that_is_a_file(build_records, small, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from musicnet_tf import records, rhythm, synthesis
+from musicnet_tf import record_info, rhythm, synthesis
 from musicnet_tf.datasets import _groove_band, _groove_form, _groove_harmony, grooves
 from musicnet_tf.datasets._draws import generator, unit
 from musicnet_tf.datasets._groove_style import KEYS, Style
@@ -303,7 +303,7 @@ def test_the_verb_builds_records_without_a_folder(musicnet, font, tmp_path):
     flags = ["--dataset=grooves", "--set=count=3", "--set=seconds=5", f"--set=soundfonts=[{font}]"]
     done = musicnet("build_records", *flags, f"--output_dir={out}", "--sample_rate=8000", "--encoding=pcm_s16le")
     assert done.status == 0
-    info = records.read_info(out)
+    info = record_info.read_info(out)
     dataset = Grooves(count=3, seconds=5, soundfonts=(font,))
     assert list(info.recordings) == [recording.id for recording in dataset.recordings()]
     for recording in dataset.recordings():

@@ -11,7 +11,7 @@ import synthetic
 import tensorflow as tf
 from conftest import ROOT
 
-from musicnet_tf import config, input_pipeline, records
+from musicnet_tf import config, input_pipeline, record_info, records
 from musicnet_tf.datasets import Recording
 from musicnet_tf.errors import ConfigError, RecordError
 from musicnet_tf.events import Notes
@@ -50,7 +50,7 @@ def same(one, other):
 def excerpts(tiny_records):
     """Record and int16 samples of every excerpt."""
     found = []
-    for shard in records.read_info(tiny_records).shards:
+    for shard in record_info.read_info(tiny_records).shards:
         found += [(record, np.frombuffer(record["audio"], "<i2")) for record in records.read(tiny_records / shard.file)]
     return found
 
@@ -161,8 +161,8 @@ def constant_set(folder, level, seconds=3.0, split="train", count=1):
         for i in range(count):
             excerpt = records.Excerpt(recording, "made", i, 0, RATE, samples, Notes.empty())
             writer.write(records.serialise(excerpt, "pcm_s16le"))
-    shard = records.Shard(file=name, split=split, num_excerpts=count, num_bytes=len((folder / name).read_bytes()))
-    records.DatasetInfo(
+    shard = record_info.Shard(file=name, split=split, num_excerpts=count, num_bytes=len((folder / name).read_bytes()))
+    record_info.DatasetInfo(
         library_version="0",
         corpus="made",
         licence="none",
@@ -170,7 +170,7 @@ def constant_set(folder, level, seconds=3.0, split="train", count=1):
         encoding="pcm_s16le",
         config={},
         shards=(shard,),
-        recordings={},
+        recordings={recording.id: {"num_notes": 0}},
         splits={},
         composers={},
         instruments={},
@@ -195,7 +195,7 @@ def test_sources_are_mixed_by_weight(tmp_path):
 def test_each_pass_over_a_small_set_draws_other_windows(tmp_path):
     folder = tmp_path / "tiny"
     constant_set(folder, 0.0)
-    (shard,) = records.read_info(folder).shards
+    (shard,) = record_info.read_info(folder).shards
     ramp = (np.arange(3 * RATE) / (4 * RATE)).astype(np.float32)  # a window's first sample tells its place
     excerpt = records.Excerpt(Recording("only", "train", "work"), "made", 0, 0, RATE, ramp, Notes.empty())
     with tf.io.TFRecordWriter(str(folder / shard.file)) as writer:
@@ -298,7 +298,7 @@ def test_an_empty_split_is_refused(tmp_path):
 
 def test_flac_that_cannot_be_decoded_is_refused_before_training(tmp_path, monkeypatch):
     constant_set(tmp_path / "tiny", 0.5)
-    info = tmp_path / "tiny" / records.INFO
+    info = tmp_path / "tiny" / record_info.INFO
     info.write_text(info.read_text().replace("pcm_s16le", "flac"))
     monkeypatch.setitem(sys.modules, "tensorflow_io", None)
     with pytest.raises(RecordError, match=r"tiny: FLAC records need tensorflow-io, which does not load here; install"):

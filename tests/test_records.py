@@ -12,7 +12,7 @@ import tensorflow as tf
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from musicnet_tf import audio, records
+from musicnet_tf import audio, record_info, records
 from musicnet_tf.datasets import Recording
 from musicnet_tf.errors import RecordError
 from musicnet_tf.events import UNKNOWN, Notes
@@ -59,7 +59,7 @@ def write_shard(folder, excerpts, name="train-00000-of-00001.tfrecord"):
 
 def write_set(folder, excerpts, rate=RATE):
     path = write_shard(folder, excerpts)
-    info = records.DatasetInfo(
+    info = record_info.DatasetInfo(
         library_version="0",
         corpus="musicnet",
         licence="none",
@@ -67,7 +67,9 @@ def write_set(folder, excerpts, rate=RATE):
         encoding="pcm_s16le",
         config={},
         shards=(
-            records.Shard(file=path.name, split="train", num_excerpts=len(excerpts), num_bytes=len(path.read_bytes())),
+            record_info.Shard(
+                file=path.name, split="train", num_excerpts=len(excerpts), num_bytes=len(path.read_bytes())
+            ),
         ),
         recordings={RECORDING.id: {"work": RECORDING.work}},
         splits={},
@@ -227,7 +229,7 @@ def test_a_record_of_another_set_is_told(tmp_path, name, value, message):
     assert "\n" not in str(caught.value)
     assert "function_node" not in str(caught.value)
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):  # in the graph
-        info = records.read_info(folder)
+        info = record_info.read_info(folder)
         list(tf.data.TFRecordDataset(str(folder / info.shards[0].file)).map(lambda data: records.parse(data, info)))
 
 
@@ -264,7 +266,7 @@ def test_damage_that_leaves_the_size_is_told_by_stats(tmp_path, musicnet, damage
     edit_info(folder, recordings={RECORDING.id: {"seconds": 1.0}})
     assert musicnet("stats", folder).status == 0
     damage(next(folder.glob("*.tfrecord")))
-    records.read_info(folder)  # sees nothing
+    record_info.read_info(folder)  # sees nothing
     outcome = musicnet("stats", folder)
     assert (outcome.status, outcome.stdout) == (1, "")
     (line,) = [line for line in outcome.stderr.splitlines() if "error:" in line]
@@ -283,19 +285,19 @@ def test_a_record_of_another_schema_version_is_told(tmp_path, monkeypatch):
 
 def test_a_whole_set_is_read(tmp_path):
     folder = write_set(tmp_path / "set", [excerpt(Notes.empty())] * 3)
-    info = records.read_info(folder)
+    info = record_info.read_info(folder)
     assert (info.num_excerpts("train"), info.num_excerpts("test")) == (3, 0)
     assert info.shards[0].num_bytes == (folder / info.shards[0].file).stat().st_size
 
 
 def edit_info(folder, **changes):
-    path = folder / records.INFO
+    path = folder / record_info.INFO
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
 DAMAGE = {
     "unfinished": (
-        lambda folder: (folder / records.INFO).unlink(),
+        lambda folder: (folder / record_info.INFO).unlink(),
         r"dataset_info.json: not found; .*set is no finished record set: build it with `musicnet build_records`",
     ),
     "version": (lambda folder: edit_info(folder, schema_version=2), "schema version 2, this program reads 1; build"),
@@ -304,8 +306,8 @@ DAMAGE = {
         "schema version 7, this program reads 1; build the records again, or use the release that wrote them",
     ),
     "unknown key": (lambda folder: edit_info(folder, shape="round"), r"damaged or foreign \(.*shape.*\); build"),
-    "no JSON": (lambda folder: (folder / records.INFO).write_bytes(b"\x00{"), r"damaged or foreign \("),
-    "another shape": (lambda folder: (folder / records.INFO).write_text("[1]"), r"damaged or foreign \("),
+    "no JSON": (lambda folder: (folder / record_info.INFO).write_bytes(b"\x00{"), r"damaged or foreign \("),
+    "another shape": (lambda folder: (folder / record_info.INFO).write_text("[1]"), r"damaged or foreign \("),
     "missing shard": (
         lambda folder: (folder / "train-00000-of-00001.tfrecord").unlink(),
         r"train-00000-of-00001.tfrecord: missing; remove it and build the records again",
@@ -329,7 +331,7 @@ def test_a_damaged_set_is_told_in_one_line(tmp_path, damage):
     break_it, message = DAMAGE[damage]
     break_it(folder)
     with pytest.raises(RecordError, match=message) as caught:
-        records.read_info(folder)
+        record_info.read_info(folder)
     assert "\n" not in str(caught.value)
 
 

@@ -10,7 +10,7 @@ import synthetic
 import yaml
 from conftest import ROOT
 
-from musicnet_tf import records
+from musicnet_tf import record_info
 from musicnet_tf.reproduction import settings
 
 TABLE = ROOT / "configs/reproduce/musicnet_table3.yaml"
@@ -50,7 +50,7 @@ def test_from_recordings_to_a_report_and_again(musicnet, small, tiny_corpus, tmp
     assert str(out / "report.html") in wrote and (out / "report.html").exists()
     # The records were built with the tested recordings kept from training.
     (folder,) = (out / "records").iterdir()
-    info = records.read_info(folder)
+    info = record_info.read_info(folder)
     sides = {name: entry["split"] for name, entry in info.recordings.items()}
     assert sides == {**dict.fromkeys(synthetic.TRAIN, "train"), **dict.fromkeys(synthetic.VALIDATION, "test")}
 

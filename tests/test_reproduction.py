@@ -12,7 +12,7 @@ import synthetic
 import yaml
 from sklearn import metrics as sklearn_metrics
 
-from musicnet_tf import callbacks, config, evaluation, records, runs, trainer
+from musicnet_tf import callbacks, config, evaluation, record_info, runs, trainer
 from musicnet_tf.config import Train
 from musicnet_tf.datasets import Recording
 from musicnet_tf.datasets.musicnet import MusicNet
@@ -207,9 +207,9 @@ def test_another_training_in_the_same_folder_is_refused(again, done):
 
 def changed_info(source: Path, target: Path, name: str, **entry: str) -> Path:
     shutil.copytree(source, target)
-    info = json.loads((target / records.INFO).read_text())
+    info = json.loads((target / record_info.INFO).read_text())
     info["recordings"][name] |= {key.replace("__", "/"): value for key, value in entry.items()}
-    (target / records.INFO).write_text(json.dumps(info))
+    (target / record_info.INFO).write_text(json.dumps(info))
     return target
 
 
@@ -296,7 +296,7 @@ def test_threshold_is_chosen_on_sampled_training_points(done, tiny_records):
     folder, outcome = done
     (result,) = outcome.results
     excerpts = points.sample_excerpts([tiny_records], seed=0)
-    assert len(excerpts) == records.read_info(tiny_records).num_excerpts("train")
+    assert len(excerpts) == record_info.read_info(tiny_records).num_excerpts("train")
     network = points.RawNetwork(folder / "runs/small")
     sample = points.of_training(network, excerpts, 0, "nearest")
     assert protocol.choose_threshold(sample.labels, sample.estimates) == result.threshold

@@ -121,7 +121,7 @@ def test_record_set_counts_as_its_corpus_does(tmp_path):
     import tensorflow as tf
 
     import musicnet_tf
-    from musicnet_tf import records
+    from musicnet_tf import record_info, records
     from musicnet_tf.datasets import Recording
 
     notes = Notes.from_list([Note(0.5, 4.5, 60, 80, 40), Note(1.0, 1.5, 62, 80, 40), Note(4.2, 4.9, 62, 80, 0)])
@@ -132,10 +132,10 @@ def test_record_set_counts_as_its_corpus_does(tmp_path):
             writer.write(records.serialise(excerpt, "pcm_s16le"))
     size = (tmp_path / "a.tfrecord").stat().st_size
     entry = {"split": "train", "work": "work", "seconds": 5.0}
-    records.DatasetInfo(
+    record_info.DatasetInfo(
         **{"library_version": musicnet_tf.__version__, "corpus": "corpus", "licence": "", "sample_rate": 8000},
         **{"encoding": "pcm_s16le", "config": {}, "splits": {}, "composers": {}, "instruments": {}, "split_hash": ""},
-        shards=(records.Shard(file="a.tfrecord", split="train", num_excerpts=len(excerpts), num_bytes=size),),
+        shards=(record_info.Shard(file="a.tfrecord", split="train", num_excerpts=len(excerpts), num_bytes=size),),
         recordings={"1": {**entry, **{f"metadata/{key}": value for key, value in recording.metadata.items()}}},
     ).write(tmp_path)
     expected = statistics.summarise([Labelled(notes, 5.0, "Cambini", "Duo")]).to_dict()

@@ -4,7 +4,7 @@ import shutil
 import numpy as np
 import pytest
 
-from musicnet_tf import records, scores, synthesis
+from musicnet_tf import record_info, records, scores, synthesis
 from musicnet_tf.effects import RECORDED
 from musicnet_tf.errors import ConfigError
 from musicnet_tf.events import Note, Notes
@@ -49,7 +49,7 @@ def test_a_folder_of_midi_becomes_records_whose_labels_are_what_was_played(run, 
     outcome = run("--variants=2")
     assert outcome.status == 0, outcome.stderr
     assert re.search(r"^train +6 recordings +0\.00 h +\d+ notes$", outcome.stdout, re.MULTILINE)
-    info = records.read_info(tmp_path / "set")
+    info = record_info.read_info(tmp_path / "set")
     assert (info.corpus, info.sample_rate, len(info.recordings)) == ("rendered", 8000, 6)
     assert {entry["work"] for entry in info.recordings.values()} == {f"Scarlatti: k{k}" for k in (1, 2, 3)}
     dataset = synthesize.corpus(midi, {"excerpt_seconds": 2.0, "variants": 2})
@@ -104,7 +104,7 @@ def test_a_damaged_file_is_told_and_the_rest_is_made(run, midi, tmp_path):
     assert outcome.status == 1
     (told,) = [line for line in outcome.stdout.splitlines() if line.startswith("left out")]
     assert "Scarlatti_K4" in told
-    assert len(records.read_info(tmp_path / "set").recordings) == 3
+    assert len(record_info.read_info(tmp_path / "set").recordings) == 3
 
 
 def test_the_defaults_are_laid_under_what_is_set(tmp_path):

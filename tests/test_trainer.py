@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from musicnet_tf import callbacks, config, inference, input_pipeline, records, runs, trainer
+from musicnet_tf import callbacks, config, inference, input_pipeline, record_info, runs, trainer
 from musicnet_tf.errors import ConfigError, ModelError
 from musicnet_tf.models.mlp import Mlp
 
@@ -196,7 +196,7 @@ def test_a_loss_that_explodes_is_one_line(quick, tmp_path):
 
 def test_a_damaged_record_is_told_by_the_verb(musicnet, tiny_records, tmp_path):
     folder = shutil.copytree(tiny_records, tmp_path / "tiny")
-    shard = next(s for s in records.read_info(folder).shards if s.split == "train")
+    shard = next(s for s in record_info.read_info(folder).shards if s.split == "train")
     data = bytearray((folder / shard.file).read_bytes())
     data[len(data) // 2] ^= 0xFF
     (folder / shard.file).write_bytes(data)

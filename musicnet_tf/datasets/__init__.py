@@ -1,4 +1,4 @@
-"""Corpora, one file each. A corpus yields recordings: id, audio, notes, beats, split, metadata; nothing else."""
+"""Corpora, one file each. A corpus yields recordings: id, audio, notes, beats, tags, split, metadata; no more."""
 
 from __future__ import annotations
 
@@ -73,8 +73,9 @@ class Dataset(Entry, abc.ABC):
 
     @classmethod
     def annotations(cls) -> tuple[str, ...]:
-        """What the corpus may tell of its recordings: `notes` first, then `beats` where `load_beats` is its own."""
-        return ("notes",) if cls.load_beats is Dataset.load_beats else ("notes", "beats")
+        """What the corpus may tell of its recordings: `notes` first, then `beats` and `tags`, if it can load them."""
+        own = {"beats": cls.load_beats is not Dataset.load_beats, "tags": cls.load_tags is not Dataset.load_tags}
+        return ("notes", *(what for what, told in own.items() if told))
 
 
 def stable_split(work: str, validation: float = 0.1, test: float = 0.0) -> Split:

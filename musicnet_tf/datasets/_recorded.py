@@ -13,7 +13,8 @@ import pydantic
 from musicnet_tf import audio as audio_files
 from musicnet_tf.datasets import Dataset, Recording, Split
 from musicnet_tf.errors import DatasetError, RecordError
-from musicnet_tf.events import Beats, Notes
+from musicnet_tf.events import Beats, Notes, TagSpans
+from musicnet_tf.record_info import DatasetInfo, read_info
 
 
 class Recorded(Dataset):
@@ -48,7 +49,7 @@ class Recorded(Dataset):
         return audio_files.resample(np.concatenate(parts), _info(self.root).sample_rate, sample_rate, recording.id)
 
     def load_notes(self, recording: Recording) -> Notes:
-        from musicnet_tf import records
+        from musicnet_tf import records  # brings TensorFlow
 
         def begun(record: dict[str, Any]) -> Notes:
             return records.begun(records.notes_of(record), int(record["excerpt"])).shift(_start(record))
@@ -64,6 +65,20 @@ class Recorded(Dataset):
 
         parts = self._each(recording, told)
         return None if None in parts else Beats.concatenate(parts)
+
+    def load_tags(self, recording: Recording) -> TagSpans | None:
+        """As the corpus had them, cut where the audio ends."""
+        from musicnet_tf import records
+
+        def told(record: dict[str, Any]) -> TagSpans | None:
+            tags, rate, first = records.tags_of(record), int(record["sample_rate"]), int(record["start_sample"])
+            if tags is None:
+                return None
+            start, stop = ((np.rint(times * rate) + first) / rate for times in (tags.start, tags.stop))
+            return TagSpans(start, stop, tags.tag)  # whole samples, so that what was cut at an edge meets there
+
+        parts = self._each(recording, told)
+        return None if None in parts else TagSpans.concatenate(parts).merged()
 
     def _each(self, recording: Recording, part: Callable[[dict[str, Any]], Any]) -> list[Any]:
         """What `part` makes of each of its excerpts. Raises DatasetError, RecordError."""
@@ -95,10 +110,8 @@ def _start(record: dict[str, Any]) -> float:
 
 
 @functools.lru_cache(maxsize=4)
-def _info(root: Path) -> Any:
-    from musicnet_tf import records  # brings TensorFlow
-
-    return records.read_info(root)
+def _info(root: Path) -> DatasetInfo:
+    return read_info(root)
 
 
 @functools.lru_cache(maxsize=4)

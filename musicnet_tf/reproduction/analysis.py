@@ -130,9 +130,9 @@ def training_notes(sources: Iterable[tuple[Path, float]]) -> np.ndarray | None:
 
 @functools.lru_cache  # the rows of a study are trained on the same records
 def _notes_of(folder: Path) -> np.ndarray | None:
-    from musicnet_tf import records
+    from musicnet_tf import record_info, records
 
-    if not (folder / records.INFO).exists():
+    if not (folder / record_info.INFO).exists():
         return None
     histogram = np.zeros(NUM_PITCHES)
     for recording, notes in records.read_notes(folder):

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from musicnet_tf import export, records, runs, windowing
+from musicnet_tf import export, record_info, records, runs, windowing
 from musicnet_tf.datasets import Dataset, Recording
 from musicnet_tf.errors import DatasetError, RecordError
 from musicnet_tf.events import Notes
@@ -121,7 +121,7 @@ def sample_excerpts(folders: Sequence[Path], seed: int, size: int = protocol.SUB
     """
     shards = [
         (folder / shard.file, info, shard.num_excerpts)
-        for folder, info in [(folder, records.read_info(folder)) for folder in folders]
+        for folder, info in [(folder, record_info.read_info(folder)) for folder in folders]
         for shard in info.shards
         if shard.split == "train"
     ]
@@ -135,7 +135,7 @@ def sample_excerpts(folders: Sequence[Path], seed: int, size: int = protocol.SUB
     return found
 
 
-def _read_excerpts(path: Path, info: records.DatasetInfo, wanted: set[int]) -> Iterator[Excerpt]:
+def _read_excerpts(path: Path, info: record_info.DatasetInfo, wanted: set[int]) -> Iterator[Excerpt]:
     if not wanted:
         return
     for i, record in enumerate(records.read(path, info)):

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from musicnet_tf import config, files, records, trainer
+from musicnet_tf import config, files, record_info, trainer
 from musicnet_tf.config import Experiment, Source
 from musicnet_tf.datasets import Recording
 from musicnet_tf.errors import ConfigError, ModelError
@@ -79,10 +79,11 @@ def describe_records(chosen: Experiment) -> dict[str, Any]:
     Raises:
         RecordError: where a set is missing or damaged.
     """
-    return {str(source.records): _describe(records.read_info(chosen.data.path(source))) for source in chosen.data.train}
+    sources = chosen.data.train
+    return {str(source.records): _describe(record_info.read_info(chosen.data.path(source))) for source in sources}
 
 
-def _describe(info: records.DatasetInfo) -> dict[str, Any]:
+def _describe(info: record_info.DatasetInfo) -> dict[str, Any]:
     split: dict[str, Any] = dict(info.splits.get("train", {}))
     return {"corpus": info.corpus, **split, "split_hash": info.split_hash, "config": info.config}
 
@@ -97,7 +98,7 @@ def refuse_tested(folders: Sequence[Path], tested: Collection[Recording]) -> Non
     ids = {recording.id for recording in tested}
     works = {_plain(recording.work) for recording in tested}
     for folder in folders:
-        for name, entry in records.read_info(folder).recordings.items():
+        for name, entry in record_info.read_info(folder).recordings.items():
             origin = Path(entry.get("metadata/score", name)).stem  # what a rendered recording was rendered from
             known = {name, origin} & ids or {_plain(entry["work"])} & works
             if entry["split"] == "train" and known:

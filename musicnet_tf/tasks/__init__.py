@@ -21,7 +21,7 @@ class Task(Entry, abc.ABC):
 
     Task and model meet through named heads: the task trains those of `required_heads` and of
     `optional_heads` that the model has. `annotations` is what records must tell to train it, as in
-    `records.DatasetInfo.annotations`.
+    `record_info.DatasetInfo.annotations`.
     """
 
     source: ClassVar[str]
