@@ -13,11 +13,11 @@ from tqdm import tqdm
 from musicnet_tf import windowing
 from musicnet_tf.datasets import Dataset, Recording
 from musicnet_tf.errors import DatasetError, ModelError, MusicNetError
-from musicnet_tf.metrics import SCORERS, Heard, Scorer, check_options, scorer_of
+from musicnet_tf.metrics import Heard, Scorer, check_options, scorer_of
 from musicnet_tf.metrics import protocol as musicnet_protocol
 from musicnet_tf.metrics.note_scorer import protocol_points
 from musicnet_tf.metrics.report import Report
-from musicnet_tf.registry import nearest
+from musicnet_tf.registry import SCORERS, nearest
 from musicnet_tf.thresholds import Chosen, Thresholds
 from musicnet_tf.transcription import Predictor
 

@@ -60,7 +60,7 @@ class Manifest(pydantic.BaseModel):
         """The spec as an object."""
         return ModelSpec.from_dict(self.spec)
 
-    def with_thresholds(self, decoder: dict[str, Any], posteriorgram_threshold: float) -> Manifest:
+    def with_thresholds(self, decoder: dict[str, Any], posteriorgram_threshold: float | None) -> Manifest:
         """With other thresholds, and without the scores that the old ones reached."""
         changed = (decoder, posteriorgram_threshold) != (self.decoder, self.posteriorgram_threshold)
         scores = {name: values for name, values in self.scores.items() if not changed or name == TRAINING_SCORES}

@@ -1,7 +1,7 @@
 """Names → classes, found by looking through a package. A new model, task or corpus is one file.
 
-Every registered class is a frozen pydantic model: its fields are what a config may set, its methods
-are what it does. `ENTRY.name` is the name under which it was registered; a decoder's is its task's.
+Every registered class but a scorer is a frozen pydantic model: its fields are what a config may set, its methods are
+what it does. `ENTRY.name` is the name under which it was registered; that of a decoder or a scorer is its task's.
 """
 
 from __future__ import annotations
@@ -85,3 +85,4 @@ MODELS: Registry[Any] = Registry("model", "musicnet_tf.models")
 TASKS: Registry[Any] = Registry("task", "musicnet_tf.tasks")
 DATASETS: Registry[Any] = Registry("corpus", "musicnet_tf.datasets")
 DECODERS: Registry[Any] = Registry("decoder", "musicnet_tf.decode")
+SCORERS: Registry[Any] = Registry("scorer", "musicnet_tf.metrics")

@@ -45,8 +45,7 @@ class Chosen(pydantic.BaseModel):
 
     def into(self, manifest: Manifest) -> Manifest:
         """The manifest with these parameters, and without the scores that the old ones reached."""
-        decoder = self.decoder.model_dump(mode="json")
-        return manifest.with_thresholds(decoder, manifest.posteriorgram_threshold)  # type: ignore[arg-type]  # None stays
+        return manifest.with_thresholds(self.decoder.model_dump(mode="json"), manifest.posteriorgram_threshold)
 
     @classmethod
     def read(cls, path: str | Path) -> Self:

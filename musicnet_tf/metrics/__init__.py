@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from musicnet_tf.errors import ConfigError, ModelError
-from musicnet_tf.registry import Registry
+from musicnet_tf.registry import SCORERS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from musicnet_tf.events import Notes
     from musicnet_tf.manifest import Manifest
     from musicnet_tf.thresholds import Chosen
-
-SCORERS: Registry[Any] = Registry("scorer", "musicnet_tf.metrics")
 
 
 class Heard(NamedTuple):
@@ -51,6 +49,7 @@ class Scorer(abc.ABC):
         options: what `of` takes besides, and `__init__` as well where there is no model.
         drawn: scores that a figure draws a bar of for each piece, and what they are called there.
         estimates, references: suffixes of files of events, those that are preferred first.
+        parameters: of the task's decoder.
         left_out: why pieces lack scores that others have → their names.
     """
 
@@ -61,6 +60,7 @@ class Scorer(abc.ABC):
     drawn: ClassVar[Mapping[str, str]]
     estimates: ClassVar[tuple[str, ...]]
     references: ClassVar[tuple[str, ...]]
+    parameters: ClassVar[type[Chosen]]
 
     def __init__(self) -> None:
         self.left_out: dict[str, list[str]] = {}
@@ -80,9 +80,9 @@ class Scorer(abc.ABC):
         """
 
     @classmethod
-    @abc.abstractmethod
     def truth(cls, dataset: Dataset, recording: Recording) -> Any:
-        """The events of a recording; None where they are not told. Raises ScoreError."""
+        """The events of a recording; None where they are not told. Raises ScoreError, or as the corpus does."""
+        return getattr(dataset, f"load_{cls.annotation}")(recording)
 
     @classmethod
     @abc.abstractmethod
@@ -90,9 +90,9 @@ class Scorer(abc.ABC):
         """The events of a file. Raises ScoreError."""
 
     @classmethod
-    @abc.abstractmethod
     def read_chosen(cls, path: str | Path) -> Chosen:
         """Parameters of the decoder as `musicnet evaluate --choose_thresholds` wrote them. Raises ModelError."""
+        return cls.parameters.read(path)
 
     @abc.abstractmethod
     def settings(self) -> dict[str, Any]:

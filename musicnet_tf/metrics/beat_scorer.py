@@ -10,12 +10,12 @@ from musicnet_tf import scores, windowing
 from musicnet_tf.decode import decoding_of
 from musicnet_tf.decode.beats import BeatDecoding, decode
 from musicnet_tf.events import Beats
-from musicnet_tf.metrics import SCORERS, Heard, Scorer, beats
+from musicnet_tf.metrics import Heard, Scorer, beats
 from musicnet_tf.metrics.beat_search import BeatParameters, search_parameters
 from musicnet_tf.models import ModelSpec
+from musicnet_tf.registry import SCORERS
 
 if TYPE_CHECKING:
-    from musicnet_tf.datasets import Dataset, Recording
     from musicnet_tf.manifest import Manifest
     from musicnet_tf.thresholds import Chosen
 
@@ -45,6 +45,7 @@ class BeatScorer(Scorer):
     options: ClassVar[tuple[str, ...]] = ("trim_seconds",)
     estimates: ClassVar[tuple[str, ...]] = (".beats", ".txt")
     references: ClassVar[tuple[str, ...]] = (".beats", ".txt")
+    parameters: ClassVar[type[Chosen]] = BeatParameters
 
     def __init__(
         self,
@@ -62,16 +63,8 @@ class BeatScorer(Scorer):
         return cls(manifest.geometry, own if chosen is None else chosen.decoder, **options)  # type: ignore[arg-type]
 
     @classmethod
-    def truth(cls, dataset: Dataset, recording: Recording) -> Beats | None:
-        return dataset.load_beats(recording)
-
-    @classmethod
     def read(cls, path: Path) -> Beats:
         return scores.read_beats(path)
-
-    @classmethod
-    def read_chosen(cls, path: str | Path) -> BeatParameters:
-        return BeatParameters.read(path)
 
     def settings(self) -> dict[str, Any]:
         decoder = {} if self._decoder is None else {"decoder": self._decoder.model_dump(mode="json")}

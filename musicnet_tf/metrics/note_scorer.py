@@ -12,16 +12,16 @@ import numpy as np
 from musicnet_tf import scores, thresholds, windowing
 from musicnet_tf.decode.notes import decode
 from musicnet_tf.events import Notes
-from musicnet_tf.metrics import SCORERS, Heard, Scorer, frames, under
+from musicnet_tf.metrics import Heard, Scorer, frames, under
 from musicnet_tf.metrics import notes as note_metrics
 from musicnet_tf.metrics.protocol import Protocol, Threshold
 from musicnet_tf.metrics.protocol import score as score_protocol
 from musicnet_tf.metrics.protocol import subsets as protocol_subsets
 from musicnet_tf.models import ModelSpec
+from musicnet_tf.registry import SCORERS
 from musicnet_tf.thresholds import Thresholds
 
 if TYPE_CHECKING:
-    from musicnet_tf.datasets import Dataset, Recording
     from musicnet_tf.manifest import Manifest
     from musicnet_tf.thresholds import Chosen
 
@@ -55,6 +55,7 @@ class NoteScorer(Scorer):
     options: ClassVar[tuple[str, ...]] = ("protocol", "c")
     estimates: ClassVar[tuple[str, ...]] = (".mid", ".midi", ".csv", ".tsv", ".txt")
     references: ClassVar[tuple[str, ...]] = (".csv", ".tsv", ".txt", ".mid", ".midi")
+    parameters: ClassVar[type[Chosen]] = Thresholds
 
     def __init__(
         self,
@@ -78,16 +79,8 @@ class NoteScorer(Scorer):
         return cls(manifest.geometry, chosen or own, **options)  # type: ignore[arg-type]
 
     @classmethod
-    def truth(cls, dataset: Dataset, recording: Recording) -> Notes:
-        return dataset.load_notes(recording)
-
-    @classmethod
     def read(cls, path: Path) -> Notes:
         return scores.read(path)
-
-    @classmethod
-    def read_chosen(cls, path: str | Path) -> Thresholds:
-        return Thresholds.read(path)
 
     def settings(self) -> dict[str, Any]:
         return {
