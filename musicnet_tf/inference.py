@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from musicnet_tf.config import Experiment
 
 PRETRAINED = Path(__file__).parent / "pretrained"
-DEFAULT_MODELS = {"notes": "notes_harmonic_cnn", "beats": "beats_tcn"}
+DEFAULT_MODELS = {"notes": "notes_harmonic_cnn", "beats": "beats_tcn", "tags": "tags_instruments"}
 """Task → the shipped model that is taken where nobody names one."""
 DEFAULT_MODEL = DEFAULT_MODELS["notes"]
 """Of what is for notes, or for any task."""
@@ -37,8 +37,8 @@ ASSETS = "assets.extra"
 SIGNATURE, WINDOWS = "serving_default", "windows"
 """Signature of an export, and its input: float32 `(batch, window_length)` → head → activations.
 
-It has the name of the model's task, too, `notes` or `beats`: whoever asks by that is refused by a model of another task
-instead of being given activations that mean something else.
+It has the name of the model's task, too, `notes`, `beats` or `tags`: whoever asks by that is refused by a model of
+another task instead of being given activations that mean something else.
 """
 DESCRIBE, EACH, MANIFEST = "describe", "each", "manifest"
 """Signature that gives the manifest: int32 `(batch,)` of any values → its JSON, a string for each.
@@ -73,7 +73,7 @@ class Predictor:
     """A model in this process.
 
     Calling it takes float32 windows `(batch, window_length)` and gives head → float32 activations in
-    [0, 1], `(batch, num_frames, num_classes)`.
+    [0, 1], of a head `embedding` any numbers, `(batch, num_frames, num_classes)`.
 
     Attributes:
         manifest: of the model; its geometry is that of the windows that this takes.

@@ -207,7 +207,7 @@ class Listener:
     ) -> None:
         self.events: Any = None
         self._sound, self._predictor, self._kept, self._spool = sound, predictor, kept, spool
-        self._decoder = decoding.start(predictor.manifest.geometry)
+        self._decoding, self._decoder = decoding, decoding.start(predictor.manifest.geometry)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Raises AudioError and ModelError as transcription does."""
@@ -224,7 +224,7 @@ class Listener:
     def finish(self) -> list[dict[str, Any]]:
         """Ends here, once; gives the rows that were not told yet. Iterating does so where the sound ends."""
         if self.events is None:
-            self.events = self._decoder.finish()
+            self.events = self._decoding.within(self._decoder.finish(), self._sound.duration)
         return list(self._told())
 
     def write(self, output_dir: str | Path, formats: list[Format], recording: Path | None = None) -> None:

@@ -189,15 +189,15 @@ def transcribe_file(
             decoder.push(heads)
             if keep:
                 spool.push(heads)
-        events = decoder.finish()
         duration = blocks.samples / clock.sample_rate
+        events = decoding.within(decoder.finish(), duration)
         transcript = Transcript(
             events, duration, files.printable(path.stem), predictor.manifest.name, spool if keep else None, path
         )
         for form, output in zip(formats, outputs(path, output_dir, formats), strict=True):
             form.write(output, transcript)
     seconds = time.perf_counter() - began
-    return Result(path, len(events), duration, seconds, details=decoding.details(events))
+    return Result(path, decoding.count(events), duration, seconds, details=decoding.details(events))
 
 
 def _of_folder(folder: Path) -> list[Path]:

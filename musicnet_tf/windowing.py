@@ -35,8 +35,23 @@ def recording_clock(spec: ModelSpec) -> FrameClock:
     One rule for every model: so much silence is put before the recording that the first frame that is
     kept of the first window is centred on sample 0. The origin of a model's own clock, and its margin,
     therefore never reach whoever reads a posteriorgram.
+
+    Frames that tell of stretches, as `tells_of_stretches` says, begin with the recording instead, so that no
+    chunk is half silence: frame `k` speaks for samples `k * hop_length` to `(k + 1) * hop_length`, and is
+    centred between them.
     """
-    return FrameClock(spec.clock.sample_rate, spec.clock.hop_length, origin=0)
+    origin = spec.clock.hop_length // 2 if tells_of_stretches(spec) else 0
+    return FrameClock(spec.clock.sample_rate, spec.clock.hop_length, origin)
+
+
+def tells_of_stretches(spec: ModelSpec) -> bool:
+    """Whether frames lie side by side and each tells of all of its own, as tags do, instead of an instant."""
+    return "tag" in spec.heads
+
+
+def num_frames(spec: ModelSpec, num_samples: int) -> int:
+    """Frames of the stitched posteriorgram of so many samples: one for each begun `hop_length` of them."""
+    return -(-num_samples // spec.clock.hop_length)
 
 
 def default_batch_size(spec: ModelSpec) -> int:
@@ -69,7 +84,7 @@ def posteriorgrams(
 
     Yields:
         Head → float32 `(frames, num_classes)`: consecutive pieces of the posteriorgram. Together they
-        have `recording_clock(spec).num_frames(samples)` frames; nothing is yielded for no samples.
+        have `num_frames(spec, samples)` frames; nothing is yielded for no samples.
 
     Raises:
         AudioError: where a block is not mono samples.
@@ -113,7 +128,7 @@ def batches(
     stride = kept * spec.clock.hop_length
     needed = max(spec.window_length, stride) + (batch_size - 1) * stride
     pieces: list[np.ndarray] = [np.zeros(silence_before(spec, kept), np.float32)]
-    held, num_samples, num_frames = len(pieces[0]), 0, 0
+    held, num_samples, given = len(pieces[0]), 0, 0
 
     for block in blocks:
         pieces.append(_mono(block))
@@ -124,11 +139,11 @@ def batches(
         audio, start = np.concatenate(pieces), 0
         while held - start >= needed:
             yield _cut(audio[start : start + needed], batch_size, stride, spec), batch_size * kept
-            num_frames += batch_size * kept
+            given += batch_size * kept
             start += batch_size * stride
         pieces, held = [audio[start:].copy()], held - start
 
-    missing = recording_clock(spec).num_frames(num_samples) - num_frames
+    missing = num_frames(spec, num_samples) - given
     yield from _last(np.concatenate(pieces), missing, batch_size, kept, spec)
 
 
@@ -174,8 +189,12 @@ def kept_frames(spec: ModelSpec, wanted: int | None = None) -> int:
 
 
 def silence_before(spec: ModelSpec, kept: int) -> int:
-    """Samples put before a recording, so that the first kept frame is centred on its sample 0. Raises ModelError."""
-    samples = spec.clock.origin + (spec.num_frames - spec.margin - kept) * spec.clock.hop_length
+    """Samples put before a recording, so that the first kept frame is where `recording_clock` has it.
+
+    Raises ModelError.
+    """
+    first = spec.clock.origin + (spec.num_frames - spec.margin - kept) * spec.clock.hop_length
+    samples = first - recording_clock(spec).origin
     if samples < 0:
         raise ModelError(f"a clock origin of {spec.clock.origin} samples lies before the window and its margin")
     return samples

@@ -241,7 +241,7 @@ def _line(row: dict[str, Any]) -> str:
 
 
 def _summary(listener: streaming.Listener, sound: streaming.Sound, source: _Source, decoding: Decoding) -> str:
-    text = f"{len(listener.events)} {decoding.noun} in {sound.duration:.1f} s of audio"
+    text = f"{decoding.count(listener.events)} {decoding.noun} in {sound.duration:.1f} s of audio"
     text += decoding.details(listener.events)
     if waiting := _waiting(source):
         text += f"; stopped, and {waiting:.1f} s that had come were not heard"

@@ -77,6 +77,14 @@ class Decoding(pydantic.BaseModel, abc.ABC):
         """These parameters, but for a listener: events are to be told while the sound still comes."""
         return self
 
+    def within(self, events: Any, duration: float) -> Any:
+        """The same events where it matters that the recording lasts so many seconds, of which a decoder is not told."""
+        return events
+
+    def count(self, events: Any) -> int:
+        """How many there are of what `noun` names."""
+        return len(events)
+
     def details(self, events: Any) -> str:
         """What there is to tell of a recording's events besides their number, in a line; begins with "; "."""
         return ""
