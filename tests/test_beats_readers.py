@@ -56,7 +56,6 @@ def test_asap_beats_whose_place_the_score_leaves_open_are_unknown_up_to_the_next
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "piece.beats: holds no beats"),
         ("0.5\t1\nabc\t2\n", "piece.beats, line 2: 'abc' is no number of seconds"),
         ("nan\n", "piece.beats, line 1: 'nan' is no number of seconds"),
         ("0.5\t1\n\n0.5\t2\n", "piece.beats, line 3: 0.5 s is not after the beat before it (0.5 s)"),
@@ -70,6 +69,13 @@ def test_bad_lines_are_named(tmp_path, text, message):
     with pytest.raises(ScoreError) as caught:
         read(tmp_path, text)
     assert message in str(caught.value)
+
+
+def test_an_empty_file_has_no_beats_but_an_empty_annotation_is_a_fault(tmp_path):
+    assert read(tmp_path, "") == Beats.empty()
+    assert read(tmp_path, "# nothing heard\n\n") == Beats.empty()
+    with pytest.raises(ScoreError, match=r"piece\.beats: holds no beats; each line gives the seconds of one"):
+        scores.beats_of_score(tmp_path / "piece.mid")
 
 
 def test_files_that_are_no_text_are_told(tmp_path):

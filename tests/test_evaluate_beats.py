@@ -194,6 +194,19 @@ def test_files_of_beats_are_scored(tmp_path):
     assert report.settings["trim_seconds"] == 5
 
 
+def test_an_estimate_without_any_beat_scores_0_and_a_reference_without_any_is_left_out(tmp_path):
+    for folder, beats in (("estimates", Beats.empty()), ("references", beats_of("allegro"))):
+        (tmp_path / folder).mkdir()
+        beat_writers.write_beats(tmp_path / folder / "silent.beats", beats)
+        beat_writers.write_beats(tmp_path / folder / "told.beats", beats_of("allegro"))
+    report = evaluation.evaluate_estimates(tmp_path / "estimates", tmp_path / "references", "beats")
+    assert {name: row["beat/f1"] for name, row in report.pieces.items()} == {"silent": 0, "told": 1}
+    assert set(report.pieces["silent"].values()) == {0.0}
+    beat_writers.write_beats(tmp_path / "references/silent.beats", Beats.empty())
+    report = evaluation.evaluate_estimates(tmp_path / "estimates", tmp_path / "references", "beats")
+    assert list(report.pieces) == ["told"] and report.left_out["tell no beat after 5 s"] == ["silent"]
+
+
 def test_records_are_the_corpus_that_they_were_made_of(corpus, records):
     recorded = Recorded(root=records)
     theirs = {r.id: r for r in corpus.recordings()}

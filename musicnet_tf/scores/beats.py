@@ -37,7 +37,7 @@ def read_beats(path: str | Path) -> Beats:
       `bR` and after it, up to the next downbeat, are unknown. Those of a pickup count back from the first downbeat,
       by its time signature.
 
-    Empty lines and what follows `#` are passed over.
+    Empty lines and what follows `#` are passed over. A file without any other line says that there are no beats.
 
     Raises:
         ScoreError: naming file and line.
@@ -45,7 +45,7 @@ def read_beats(path: str | Path) -> Beats:
     lines = enumerate(tables.read_text(path).splitlines(), start=1)
     rows = [(number, fields) for number, line in lines if (fields := line.partition("#")[0].split())]
     if not rows:
-        raise ScoreError(f"{path}: holds no beats; each line gives the seconds of one, and its place in the bar")
+        return Beats.empty()
     time = [_seconds(path, number, fields[0]) for number, fields in rows]
     for (number, _), before, now in zip(rows[1:], time, time[1:], strict=False):
         if now <= before:
@@ -121,13 +121,18 @@ def beats_of_score(path: str | Path) -> Beats | None:
     its time signatures, and MusicNet's labels in `start_beat`. None where nothing tells of beats.
 
     Raises:
-        ScoreError: where a file is not what its suffix says.
+        ScoreError: where a file is not what its suffix says, or an annotation is empty.
     """
     path = Path(path)
     beside = [path.with_name(path.stem + suffix) for suffix in ANNOTATION_SUFFIXES]
     annotation = next((file for file in beside if file.is_file()), None)
     if annotation is not None:
-        return read_beats(annotation)
+        beats = read_beats(annotation)
+        if not len(beats):
+            raise ScoreError(
+                f"{annotation}: holds no beats; each line gives the seconds of one, and its place in the bar"
+            )
+        return beats
     if path.suffix.lower() == ".csv":
         return beats_of_labels(tables.read_musicnet_csv(path))
     if path.suffix.lower() in (".mxl", ".musicxml", ".xml"):
