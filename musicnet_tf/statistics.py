@@ -14,26 +14,14 @@ import numpy as np
 import pretty_midi
 from tqdm import tqdm
 
-from musicnet_tf import scores, works
+from musicnet_tf import instruments, scores, works
 from musicnet_tf.errors import DatasetError
 from musicnet_tf.events import UNKNOWN, Notes
 from musicnet_tf.registry import DATASETS
 from musicnet_tf.validation import construct
 
 _UNTOLD = "(unknown)"
-_PAPER_NAMES = {
-    0: "Piano",
-    6: "Harpsichord",
-    40: "Violin",
-    41: "Viola",
-    42: "Cello",
-    43: "String Bass",
-    60: "Horn",
-    68: "Oboe",
-    70: "Bassoon",
-    71: "Clarinet",
-    73: "Flute",
-}
+_PAPER_NAMES = {program: name.title() for name, program in instruments.PROGRAMS.items()} | {43: "String Bass"}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -89,9 +89,9 @@ def test_transposed_windows_move_beats_as_they_move_notes():
 
 
 def test_corpora_say_what_they_tell():
-    assert DATASETS.get("musicnet").annotations() == ("notes", "beats")
-    assert DATASETS.get("bach10").annotations() == ("notes", "beats")
-    assert DATASETS.get("rendered").annotations() == ("notes", "beats")
+    assert DATASETS.get("musicnet").annotations() == ("notes", "beats", "tags")
+    assert DATASETS.get("bach10").annotations() == ("notes", "beats", "tags")
+    assert DATASETS.get("grooves").annotations() == ("notes", "beats")
     assert DATASETS.get("maps").annotations() == Dataset.annotations() == ("notes",)
 
 
@@ -113,7 +113,7 @@ def test_from_labels_to_the_batches_of_a_training(corpus, musicnet, tmp_path):
     )
     assert built.status == 0, built.stderr
     info = record_info.read_info(tmp_path / "set")
-    assert info.annotations == ("notes", "beats")
+    assert info.annotations == ("notes", "beats", "tags")
     assert {id: entry.get("num_beats") for id, entry in info.recordings.items()} == {"11": 5, "12": None, "13": 3}
     assert [info.splits[split]["beats"] for split in ("train", "validation")] == [5, 3]
 

@@ -15,8 +15,9 @@ from musicnet_tf import audio, scores, works
 from musicnet_tf.alignment import report
 from musicnet_tf.alignment.report import Row
 from musicnet_tf.datasets import Dataset, Recording, Split, _layout, stable_split
+from musicnet_tf.datasets._tagged import tags_of_music
 from musicnet_tf.errors import DatasetError, ScoreError
-from musicnet_tf.events import UNKNOWN, Beats, Notes
+from musicnet_tf.events import UNKNOWN, Beats, Notes, TagSpans
 from musicnet_tf.registry import DATASETS
 
 _KEYBOARDS = range(8)
@@ -75,6 +76,10 @@ class Aligned(Dataset):
 
     def load_beats(self, recording: Recording) -> Beats | None:
         return scores.beats_of_labels(self.load_notes(recording))
+
+    def load_tags(self, recording: Recording) -> TagSpans:
+        """Instruments where they sound, `ensemble/…` and `composer/…` of the whole as far as the manifest has them."""
+        return tags_of_music(self.load_notes(recording), recording.metadata)
 
     def _rows(self) -> dict[str, Row]:
         _layout.need_root(self.root, self.name)

@@ -11,8 +11,9 @@ import numpy as np
 
 from musicnet_tf import audio, scores
 from musicnet_tf.datasets import Dataset, Recording, _layout
+from musicnet_tf.datasets._tagged import tags_of_music
 from musicnet_tf.errors import DatasetError
-from musicnet_tf.events import Beats, Notes
+from musicnet_tf.events import Beats, Notes, TagSpans
 from musicnet_tf.registry import DATASETS
 
 PROGRAMS = {"violin": 40, "clarinet": 71, "saxphone": 66, "bassoon": 70}
@@ -72,6 +73,10 @@ class Bach10(Dataset):
 
     def load_beats(self, recording: Recording) -> Beats | None:
         return scores.beats_of_labels(scores.read_musicnet_csv(self._item(recording).label), units=1.0)
+
+    def load_tags(self, recording: Recording) -> TagSpans:
+        """Instruments where they sound, `composer/Bach` and the ensemble of the whole."""
+        return tags_of_music(self.load_notes(recording), recording.metadata)
 
     def _recording(self, item: _Item) -> Recording:
         number, title = item.chorale.split("-", 1)

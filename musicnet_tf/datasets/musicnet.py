@@ -9,7 +9,8 @@ import numpy as np
 
 from musicnet_tf import scores, works
 from musicnet_tf.datasets import Dataset, Recording, Split, _layout, _musicnet_forms
-from musicnet_tf.events import Beats, Notes
+from musicnet_tf.datasets._tagged import tags_of_music
+from musicnet_tf.events import Beats, Notes, TagSpans
 from musicnet_tf.registry import DATASETS
 
 PAPER_TEST = ("1819", "2303", "2382")
@@ -68,6 +69,10 @@ class MusicNet(Dataset):
 
     def load_beats(self, recording: Recording) -> Beats | None:
         return scores.beats_of_labels(self.load_notes(recording))
+
+    def load_tags(self, recording: Recording) -> TagSpans:
+        """Instruments where they sound, `ensemble/…` and `composer/…` of the whole."""
+        return tags_of_music(self.load_notes(recording), recording.metadata)
 
     def _form(self) -> _musicnet_forms.Form:
         return _musicnet_forms.detect(self.root, trust_pickle=self.trust_pickle)

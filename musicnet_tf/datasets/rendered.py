@@ -16,9 +16,10 @@ import pydantic
 from musicnet_tf import effects, scores, synthesis, works
 from musicnet_tf.datasets import Dataset, Recording, _performance, stable_split
 from musicnet_tf.datasets._draws import generator, unit
+from musicnet_tf.datasets._tagged import tags_of_music
 from musicnet_tf.effects import Effects
 from musicnet_tf.errors import DatasetError, ScoreError
-from musicnet_tf.events import UNKNOWN, Beats, Notes
+from musicnet_tf.events import UNKNOWN, Beats, Notes, TagSpans
 from musicnet_tf.registry import DATASETS
 
 _WRITTEN = (".mxl", ".musicxml")
@@ -158,6 +159,12 @@ class Rendered(Dataset):
             return beats
         start = self._start(self._performed(recording), self.excerpt_seconds, recording.id)
         return beats.shift(-start).within(0.0, self.excerpt_seconds)
+
+    def load_tags(self, recording: Recording) -> TagSpans:
+        """Instruments where they sound, `composer/…` of the whole, and `ensemble/…` where all of it is sure to play."""
+        untold = {"ensemble"} if self.fewer or self.recast else set()
+        told = {kind: text for kind, text in recording.metadata.items() if kind not in untold}
+        return tags_of_music(self.load_notes(recording), told)
 
     def _path(self, recording: Recording) -> Path:
         return self.root / recording.metadata["score"]
