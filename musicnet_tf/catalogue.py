@@ -70,13 +70,20 @@ def _model(name: str) -> Row:
     spec = family.spec()
     return {
         "name": name,
-        "parameters": sum(math.prod(variable.shape) for variable in family.build().trainable_variables),
+        "parameters": _num_parameters(family),
         "sample_rate": spec.clock.sample_rate,
         "window_length": spec.window_length,
         "heads": {head: shape.num_classes for head, shape in spec.heads.items()},
         "summary": _summary(type(family)),
         "source": family.source,
     }
+
+
+def _num_parameters(family: Any) -> int:
+    import tensorflow as tf
+
+    with tf.Graph().as_default():  # in which weights are shapes, and those of large families take no memory
+        return sum(math.prod(variable.shape) for variable in family.build().trainable_variables)
 
 
 def _task(task: Any) -> Row:

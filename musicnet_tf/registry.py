@@ -69,10 +69,15 @@ class Registry(Generic[E]):
     def _discover(self) -> None:
         if self._discovered:
             return
-        package = importlib.import_module(self._package)
-        for module in pkgutil.iter_modules(package.__path__):
-            importlib.import_module(f"{self._package}.{module.name}")
+        import_modules(self._package)
         self._discovered = True
+
+
+def import_modules(package: str) -> None:
+    """Imports what lies directly in a package; a package in which classes register calls it on itself."""
+    path = importlib.import_module(package).__path__
+    for module in pkgutil.iter_modules(path):
+        importlib.import_module(f"{package}.{module.name}")
 
 
 def nearest(word: str, choices: Any) -> str:

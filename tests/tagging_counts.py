@@ -128,6 +128,17 @@ def self_attention_cnn(m):
     return norm(1) + blocks + m.depth * transformer(last, m.hidden) + pooler + dense(last, m.num_tags)
 
 
+def instrument_cnn(m):
+    """Convolutions have no biases; the way past a residual block is 1 x 1."""
+    blocks = block(9, 1, m.filters[0], bias=False)
+    for inputs, outputs in pairwise(m.filters):
+        blocks += block(9, inputs, outputs, bias=False) + block(9, outputs, outputs, bias=False)
+        blocks += block(1, inputs, outputs, bias=False) if inputs != outputs else 0
+    width = m.temporal_filters
+    temporal = block(1, 2 * m.filters[-1], width, bias=False) + len(m.dilations) * block(3, width, width, bias=False)
+    return norm(m.num_mels) + blocks + temporal + dense(2 * width, m.dense) + dense(m.dense, m.num_tags)
+
+
 def music_tagging_transformer(m):
     f, width = m.filters, m.features
     blocks = residual(9, 1, f, strided=False) + 2 * residual(9, f, f, strided=False)
@@ -162,6 +173,7 @@ BY_HAND = {
     "fcn": fcn,
     "harmonic_filter_cnn": harmonic_filter_cnn,
     "hts_at": hts_at,
+    "instrument_cnn": instrument_cnn,
     "music_tagging_transformer": music_tagging_transformer,
     "musicnn": musicnn,
     "panns_cnn10": panns(9, 2),

@@ -16,6 +16,9 @@ from musicnet_tf.layers import HarmonicShift
 from musicnet_tf.models import HeadSpec, ModelSpec
 from musicnet_tf.registry import MODELS
 
+# Those that tell events or frames; tests/test_models_tagging.py has those that tag.
+NAMES = [name for name in MODELS.names() if "tag" not in MODELS.get(name)().spec().heads]
+
 CONFIGS = sorted([*(ROOT / "configs").glob("*.yaml"), *(ROOT / "configs/paper").glob("*.yaml")])
 
 # Every family once, as small as it goes.
@@ -130,7 +133,7 @@ def frames_of(name):
     params=[
         # Its twelve recurrent layers take seconds to trace.
         pytest.param(name, marks=pytest.mark.slow) if name == "high_resolution" else name
-        for name in MODELS.names()
+        for name in NAMES
     ]
 )
 def small(request):
@@ -138,7 +141,7 @@ def small(request):
     return built(request.param)
 
 
-@pytest.fixture(params=[name for name in MODELS.names() if frames_of(name) > 1 and name not in WITHOUT_EDGE])
+@pytest.fixture(params=[name for name in NAMES if frames_of(name) > 1 and name not in WITHOUT_EDGE])
 def fully(request):
     """Of the families that give many frames a window, those whose receptive field is bounded."""
     return built(request.param)
@@ -202,7 +205,7 @@ def test_the_seed_decides_the_weights(small):
     assert all(np.array_equal(a, b) for a, b in zip(one, model.build().get_weights(), strict=True))
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS.names() if frames_of(name) == 1])
+@pytest.mark.parametrize("name", [name for name in NAMES if frames_of(name) == 1])
 def test_a_network_of_windows_hears_its_midpoint(name):
     model, network = built(name)
     spec = model.spec()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import math
-import pkgutil
 
 import keras
 import numpy as np
@@ -15,12 +13,9 @@ from tagging_counts import BY_HAND
 
 from musicnet_tf import config
 from musicnet_tf.errors import ConfigError
-from musicnet_tf.models import ModelSpec, tagging
-from musicnet_tf.models.tagging.tagger import EMBEDDING, Tagger, embedder
+from musicnet_tf.models import HeadSpec, ModelSpec
+from musicnet_tf.models.tagging.tagger import EMBEDDING, Tagger
 from musicnet_tf.registry import MODELS
-
-for module in pkgutil.iter_modules(tagging.__path__):
-    importlib.import_module(f"{tagging.__name__}.{module.name}")
 
 # Every family, as small as it goes; tags are five.
 SMALL = {
@@ -41,6 +36,16 @@ SMALL = {
         "depths": (2, 1),
         "heads": (2, 3),
         "window": 4,
+    },
+    "instrument_cnn": {
+        "num_mels": 16,
+        "chunk_frames": 40,
+        "frame_spectra": 10,
+        "filters": (4, 6, 8),
+        "pools": ((1, 2), (5, 2), (1, 2)),
+        "temporal_filters": 6,
+        "dilations": (1, 2),
+        "dense": 7,
     },
     "music_tagging_transformer": {
         "num_mels": 16,
@@ -78,6 +83,7 @@ PUBLISHED = [
     ("fcn", {}, 447_732),
     ("harmonic_filter_cnn", {}, 3_631_551),
     ("hts_at", {"num_tags": 527}, 29_963_431),
+    ("instrument_cnn", {}, 982_635),
     ("music_tagging_transformer", {}, 4_567_732),
     ("musicnn", {"back": 512, "dense": 500}, 7_972_000),
     ("musicnn", {}, 784_300),
@@ -99,6 +105,7 @@ PUBLISHED_SHAPES = {
     "fcn": ("MaxPooling2D", (None, 1, 1, 64)),
     "harmonic_filter_cnn": ("HarmonicBands", (None, 313, 128, 6)),
     "hts_at": ("Conv2D", (None, 64, 64, 96)),
+    "instrument_cnn": ("AveragePooling2D", (None, 40, 6, 160)),
     "music_tagging_transformer": ("ClassTokens", (None, 161 + 1, 256)),
     "musicnn": ("GlobalMaxPooling1D", (None, 561 + 3 * 64)),
     "panns_cnn10": ("GlobalMaxPooling1D", (None, 512)),
@@ -151,8 +158,8 @@ def noise(model, count=3):
 def heard(name):
     """Of `noise`: the embedding, and the tags."""
     model, network = built(name)
-    both = keras.Model(network.input, [embedder(network).output, network.output["tag"]])
-    return [np.asarray(value) for value in both(noise(model), training=False)]
+    outputs = network(noise(model), training=False)
+    return [np.asarray(outputs[head]) for head in (EMBEDDING, "tag")]
 
 
 def trainable(network):
@@ -192,6 +199,7 @@ def test_the_whole_network_is_as_published(name):
             network = model.build()
             assert trainable(network) == count
         assert network.output["tag"].shape == (None, model.num_frames, model.num_tags)
+        assert network.output[EMBEDDING].shape == (None, model.num_frames, model.num_features)
     layers = [layer for layer in network.layers if type(layer).__name__ == kind and layer.name != EMBEDDING]
     assert layers[-1].output.shape == shape
 
@@ -213,7 +221,9 @@ def test_a_small_network_is_shaped_as_it_says(name):
 def test_tags_are_told_from_the_embedding(name):
     model, network = built(name)
     embedding, tags = heard(name)
-    assert embedding.shape[:2] == (3, model.num_frames)
+    assert embedding.shape == (3, model.num_frames, model.num_features)
+    assert embedding.dtype == "float32"
+    assert model.spec().heads == {"tag": HeadSpec(5), "embedding": HeadSpec(model.num_features)}
     last = network.get_layer("tag")
     assert last.kernel.shape[-2] == embedding.shape[2]
     np.testing.assert_allclose(last(embedding), tags, rtol=1e-5, atol=1e-6)
@@ -253,8 +263,10 @@ def test_a_graph_for_batches_of_any_size_tells_the_same(name):
     """As what is exported does."""
     model, network = built(name)
     signature = [tf.TensorSpec((None, model.chunk_length), tf.float32)]
-    graph = tf.function(lambda audio: network(audio, training=False)["tag"], input_signature=signature)
-    np.testing.assert_allclose(graph(noise(model)), heard(name)[1], rtol=1e-4, atol=1e-5)
+    graph = tf.function(lambda audio: network(audio, training=False), input_signature=signature)
+    told = graph(noise(model))
+    for head, expected in zip((EMBEDDING, "tag"), heard(name), strict=True):
+        np.testing.assert_allclose(told[head], expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -302,6 +314,10 @@ def _layers_of_ours(network):
         ("hts_at", {"heads": (2,)}, "2 stages need as many numbers of heads, not 1"),
         ("hts_at", {"chunk_frames": 100}, "100 frames of 8 bands do not fold into a square"),
         ("hts_at", {"num_mels": 9, "chunk_frames": 144}, "bands in multiples of 8"),
+        ("instrument_cnn", {"pools": ((1, 2), (5, 2))}, "3 filters need as many pools, not 2"),
+        ("instrument_cnn", {"chunk_frames": 45}, "45 spectra is not made of frames of 10"),
+        ("instrument_cnn", {"frame_spectra": 4}, "of 4, or these not of steps of 5"),
+        ("vggish", {"dense": ()}, "dense"),
         ("crnn", {"num_tags": 0}, "num_tags"),
         ("crnn", {"recurrent": ()}, "recurrent"),
         ("short_chunk_cnn", {"dropout": 1.0}, "dropout"),

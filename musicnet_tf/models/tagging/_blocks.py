@@ -21,10 +21,13 @@ def batch_norm(**options: Any) -> layers.BatchNormalization:
     return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, synchronized=True, **options)
 
 
-def convolve(x: Any, filters: int, kernel: Size = 3, strides: Size = 1, use_bias: bool = True) -> Any:
+def convolve(
+    x: Any, filters: int, kernel: Size = 3, strides: Size = 1, use_bias: bool = True, dilation: Size = 1
+) -> Any:
     """A convolution over all axes that `x` has, and normalisation, without a nonlinearity."""
     layer = layers.Conv1D if len(x.shape) == 3 else layers.Conv2D
-    return batch_norm()(layer(filters, kernel, strides=strides, padding="same", use_bias=use_bias)(x))
+    options = {"strides": strides, "dilation_rate": dilation, "use_bias": use_bias}
+    return batch_norm()(layer(filters, kernel, padding="same", **options)(x))
 
 
 def rectified(x: Any, filters: int, kernel: Size = 3, strides: Size = 1, use_bias: bool = True) -> Any:
@@ -55,13 +58,22 @@ def convolve_and_pool(x: Any, filters: int, size: Size, kernel: Size = 3, stride
 
 
 def residual(
-    x: Any, filters: int, kernel: Size = 3, strides: Size = 1, gate: Callable[[Any], Any] | None = None
+    x: Any,
+    filters: int,
+    kernel: Size = 3,
+    strides: Size = 1,
+    use_bias: bool = True,
+    gate: Callable[[Any], Any] | None = None,
+    past: Size | None = None,
 ) -> Any:
-    """Two convolutions, through a gate where there is one, beside a way that has one where shapes differ."""
-    added = convolve(rectified(x, filters, kernel, strides), filters, kernel)
+    """Two convolutions, through a gate where there is one, beside a way that has one where shapes differ.
+
+    Its kernel is that of the two, or `past`.
+    """
+    added = convolve(rectified(x, filters, kernel, strides, use_bias), filters, kernel, use_bias=use_bias)
     added = gate(added) if gate else added
     if strides != 1 or x.shape[-1] != filters:
-        x = convolve(x, filters, kernel, strides)
+        x = convolve(x, filters, kernel if past is None else past, strides, use_bias)
     return layers.ReLU()(layers.add([x, added]))
 
 

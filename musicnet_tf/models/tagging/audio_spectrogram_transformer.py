@@ -55,6 +55,10 @@ class AudioSpectrogramTransformer(MelTagger):
         statistics = layers.BatchNormalization(center=False, scale=False, synchronized=True)
         return statistics(LogPower()(mel)[..., None])
 
+    @property
+    def num_features(self) -> int:
+        return self.features
+
     def embed(self, audio: Any) -> Any:
         if min(self.chunk_frames, self.num_mels) < self.patch:
             raise ConfigError(

@@ -29,6 +29,10 @@ class Crnn(PooledCnn):
     pools: tuple[tuple[pydantic.PositiveInt, pydantic.PositiveInt], ...] = ((2, 2), (3, 3), (4, 4), (4, 4))
     recurrent: tuple[pydantic.PositiveInt, ...] = pydantic.Field(default=(32, 32), min_length=1)
 
+    @property
+    def num_features(self) -> int:
+        return self.recurrent[-1]
+
     def embed(self, audio: Any) -> Any:
         x = self.convolutions(audio)
         x = layers.Reshape((x.shape[1], x.shape[2] * x.shape[3]))(x)

@@ -27,5 +27,9 @@ class Fcn(PooledCnn):
     filters: tuple[pydantic.PositiveInt, ...] = pydantic.Field(default=(64, 128, 128, 128, 64), min_length=1)
     pools: tuple[tuple[pydantic.PositiveInt, pydantic.PositiveInt], ...] = ((4, 2), (4, 2), (4, 2), (5, 3), (4, 4))
 
+    @property
+    def num_features(self) -> int:
+        return self.filters[-1]
+
     def embed(self, audio: Any) -> Any:
         return layers.GlobalAveragePooling2D()(self.convolutions(audio))

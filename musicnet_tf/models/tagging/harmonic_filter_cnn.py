@@ -42,6 +42,10 @@ class HarmonicFilterCnn(Tagger):
     def chunk_length(self) -> int:
         return self.chunk_frames * self.hop_length
 
+    @property
+    def num_features(self) -> int:
+        return 2 * self.channels
+
     def embed(self, audio: Any) -> Any:
         bands = HarmonicBands(self.sample_rate, self.hop_length, self.window_length, self.num_harmonics)(audio)
         x = convolve_and_pool(batch_norm()(LogPower()(bands)), self.channels, 2)

@@ -144,6 +144,10 @@ class HtsAt(AudioSetTagger):
     def num_frames(self) -> int:
         return self.chunk_frames // (_PATCH * 2 ** (len(self.depths) - 1))
 
+    @property
+    def num_features(self) -> int:
+        return self.num_mels * self.features // 4
+
     def embed(self, audio: Any) -> Any:
         folded = layers.Reshape((_FOLDS, self._side, self.num_mels))(self.spectra(audio))
         image = layers.Reshape((self._side, self._side, 1))(ops.transpose(folded, (0, 1, 3, 2)))

@@ -48,6 +48,10 @@ class MusicTaggingTransformer(MelTagger):
     layer_dropout: float = pydantic.Field(default=0.1, ge=0, lt=1)
     dropout: float = pydantic.Field(default=0.0, ge=0, lt=1)
 
+    @property
+    def num_features(self) -> int:
+        return self.features
+
     def embed(self, audio: Any) -> Any:
         x = self.spectra(audio)
         for size in _POOLS:

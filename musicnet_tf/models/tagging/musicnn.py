@@ -41,6 +41,10 @@ class Musicnn(MelTagger):
     back: int = pydantic.Field(default=64, gt=0)
     dense: int = pydantic.Field(default=200, gt=0)
 
+    @property
+    def num_features(self) -> int:
+        return self.dense
+
     def embed(self, audio: Any) -> Any:
         spectra = self.spectra(audio)
         front = layers.concatenate([*self._timbres(spectra), *self._rhythms(spectra)])

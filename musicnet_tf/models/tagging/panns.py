@@ -36,6 +36,10 @@ class Panns(AudioSetTagger):
     dense: int = pydantic.Field(default=512, gt=0)
     block_dropout: float = pydantic.Field(default=0.2, ge=0, lt=1)
 
+    @property
+    def num_features(self) -> int:
+        return self.dense
+
     def embed(self, audio: Any) -> Any:
         x = self.spectra(audio)
         for i, filters in enumerate(self.filters):

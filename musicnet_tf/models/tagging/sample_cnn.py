@@ -36,6 +36,10 @@ class SampleCnn(Tagger):
     def chunk_length(self) -> int:
         return _SHORTEST ** len(self.filters)
 
+    @property
+    def num_features(self) -> int:
+        return self.last_filters
+
     def embed(self, audio: Any) -> Any:
         x = self._block(audio[..., None], self.filters[0], _SHORTEST, strides=_SHORTEST)
         for filters in self.filters[1:]:

@@ -25,6 +25,10 @@ class SampleCnnSe(SampleCnn):
 
     dense: int = pydantic.Field(default=512, gt=0)
 
+    @property
+    def num_features(self) -> int:
+        return self.dense
+
     def embed(self, audio: Any) -> Any:
         return dense(super().embed(audio), self.dense)
 

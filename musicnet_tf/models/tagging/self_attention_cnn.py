@@ -44,6 +44,10 @@ class SelfAttentionCnn(MelTagger):
     attention_dropout: float = pydantic.Field(default=0.5, ge=0, lt=1)
     layer_dropout: float = pydantic.Field(default=0.4, ge=0, lt=1)
 
+    @property
+    def num_features(self) -> int:
+        return self.filters[-1]
+
     def embed(self, audio: Any) -> Any:
         x = self.spectra(audio)
         for i, filters in enumerate(self.filters):

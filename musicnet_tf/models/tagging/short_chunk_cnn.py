@@ -28,6 +28,10 @@ class ShortChunkCnn(MelTagger):
         default=(128, 128, 256, 256, 256, 256, 512), min_length=1
     )
 
+    @property
+    def num_features(self) -> int:
+        return self.filters[-1]
+
     def embed(self, audio: Any) -> Any:
         x = self.spectra(audio)
         for filters in self.filters:

@@ -16,7 +16,7 @@ from musicnet_tf.models.tagging.frontends import MelBands
 from musicnet_tf.timebase import FrameClock
 
 EMBEDDING = "embedding"
-"""The name of the layer that tags are told from, float32 `(batch, frames, features)`."""
+"""The head that tags are told from, and the layer that gives it, float32 `(batch, frames, num_features)`."""
 
 
 class Tagger(Model):
@@ -44,9 +44,14 @@ class Tagger(Model):
         """Frames of one chunk, each as long as the others."""
         return 1
 
+    @property
+    @abc.abstractmethod
+    def num_features(self) -> int:
+        """What the head `embedding` has of each frame."""
+
     @abc.abstractmethod
     def embed(self, audio: Any) -> Any:
-        """`(batch, chunk_length)` → `(batch, features)`, or `(batch, num_frames, features)`."""
+        """`(batch, chunk_length)` → `(batch, num_features)`, or `(batch, num_frames, num_features)`."""
 
     def spec(self) -> ModelSpec:
         hop_length = self.chunk_length // self.num_frames
@@ -55,14 +60,14 @@ class Tagger(Model):
             window_length=self.chunk_length,
             num_frames=self.num_frames,
             margin=0,
-            heads={"tag": HeadSpec(self.num_tags)},
+            heads={"tag": HeadSpec(self.num_tags), EMBEDDING: HeadSpec(self.num_features)},
         )
 
     def build(self) -> keras.Model:
         audio = keras.Input((self.chunk_length,), dtype="float32", name="audio")
         features = self.embed(audio)
-        features = layers.Reshape((self.num_frames, features.shape[-1]), dtype="float32", name=EMBEDDING)(features)
-        return keras.Model(audio, {"tag": self.tag(features)}, name=self.name)
+        features = layers.Reshape((self.num_frames, self.num_features), dtype="float32", name=EMBEDDING)(features)
+        return keras.Model(audio, {"tag": self.tag(features), EMBEDDING: features}, name=self.name)
 
     def tag(self, features: Any) -> Any:
         """`(batch, num_frames, features)` → float32 logits `(batch, num_frames, num_tags)`."""
@@ -72,11 +77,6 @@ class Tagger(Model):
 def tag_logits(features: Any, num_tags: int) -> Any:
     """One dense layer to all tags, `(batch, frames, features)` → float32 `(batch, frames, num_tags)`."""
     return layers.Dense(num_tags, dtype="float32", name="tag")(features)
-
-
-def embedder(network: keras.Model) -> keras.Model:
-    """Of a family's network the part that ends before tags: waveform → `(batch, frames, features)`, weights shared."""
-    return keras.Model(network.input, network.get_layer(EMBEDDING).output, name=f"{network.name}_{EMBEDDING}")
 
 
 class MelTagger(Tagger):

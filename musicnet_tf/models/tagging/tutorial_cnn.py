@@ -30,6 +30,10 @@ class TutorialCnn(PooledCnn):
     pools: tuple[tuple[pydantic.PositiveInt, pydantic.PositiveInt], ...] = ((3, 2), (4, 3), (5, 2), (3, 3), (4, 3))
     convolution_dropout: float = pydantic.Field(default=0.1, ge=0, lt=1)
 
+    @property
+    def num_features(self) -> int:
+        return self.filters[-1]
+
     def embed(self, audio: Any) -> Any:
         x = layers.GlobalAveragePooling2D()(self.convolutions(audio))
         return dense(x, x.shape[-1])

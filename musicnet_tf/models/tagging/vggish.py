@@ -41,7 +41,7 @@ class Vggish(MelTagger):
         *(64, 128),
         *(256, 512),
     )
-    dense: tuple[pydantic.PositiveInt, ...] = (4096, 4096)
+    dense: tuple[pydantic.PositiveInt, ...] = pydantic.Field(default=(4096, 4096), min_length=1)
     bottleneck: int = pydantic.Field(default=0, ge=0)
     dropout: float = pydantic.Field(default=0.0, ge=0, lt=1)
 
@@ -60,6 +60,10 @@ class Vggish(MelTagger):
             magnitude=True,
         )(audio)
         return ops.log(mel * (self.window_length / 2) + _OFFSET)[..., None]
+
+    @property
+    def num_features(self) -> int:
+        return self.bottleneck or self.dense[-1]
 
     def embed(self, audio: Any) -> Any:
         x = self.spectra(audio)
