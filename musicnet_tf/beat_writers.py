@@ -50,7 +50,7 @@ def write_csv(path: str | Path, beats: Beats) -> None:
 def write_jams(path: str | Path, beats: Beats, duration: float, title: str = "", model: str = "") -> None:
     """A JAMS file with one `beat` annotation, whose values are places in the bar, null where unknown."""
     rows = [(beat.time, 0.0, None if beat.position == UNKNOWN else beat.position, None) for beat in beats]
-    writers.write_annotation(path, "beat", rows, duration, title, model)
+    writers.write_annotations(path, [writers.Annotation("beat", rows)], duration, title, model)
 
 
 def write_click(path: str | Path, beats: Beats, duration: float, recording: str | Path | None = None) -> None:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from musicnet_tf import audio, files, windowing
 from musicnet_tf.decode import Decoding, decoding_of
-from musicnet_tf.errors import AudioError, MusicNetError, VersionGoneError
+from musicnet_tf.errors import AudioError, ModelError, MusicNetError, VersionGoneError
 from musicnet_tf.manifest import Manifest
 from musicnet_tf.registry import DECODERS
 from musicnet_tf.writers import Format, PosteriorgramSpool, Transcript, check_formats
@@ -91,6 +91,16 @@ def chosen_formats(task: str, names: Sequence[str] | None = None) -> list[Format
     decoding = DECODERS.get(task)
     choices = decoding.formats()
     return [choices[name] for name in check_formats(decoding.default_formats if names is None else names, choices)]
+
+
+def check_heads(formats: Sequence[Format], manifest: Manifest) -> None:
+    """Raises ModelError where a kind of file needs a head that the model lacks."""
+    for form in formats:
+        if form.head and form.head not in manifest.geometry.heads:
+            raise ModelError(
+                f"model {manifest.name!r} gives no head {form.head!r}, which {form.suffix} files hold, only"
+                f" {', '.join(manifest.geometry.heads)}; choose another model, or leave these files out"
+            )
 
 
 def triage(
@@ -182,7 +192,7 @@ def transcribe_file(
     decoding = decoding or decoding_of(predictor.manifest)
     clock, decoder = windowing.recording_clock(spec), decoding.start(spec)
     keep = any(form.needs_posteriorgram for form in formats)
-    blocks = _Counted(_with_progress(path, clock.sample_rate))
+    blocks = _Counted(blocks_with_progress(path, clock.sample_rate))
     first_pitch = next(iter(spec.heads.values())).first_pitch
     with PosteriorgramSpool(output_dir, clock, first_pitch) as spool:
         for heads in windowing.posteriorgrams(blocks, spec, predictor, batch_size):
@@ -231,8 +241,8 @@ class _Counted:
             yield block
 
 
-def _with_progress(path: Path, sample_rate: int) -> Iterator[np.ndarray]:
-    """The recording's blocks, shown as seconds of audio where somebody watches."""
+def blocks_with_progress(path: Path, sample_rate: int) -> Iterator[np.ndarray]:
+    """The recording's blocks, as `audio.blocks` gives them, shown as seconds of audio where somebody watches."""
     total, name = audio.probe(path).duration, files.printable(path.name)
     with tqdm(total=total and round(total), desc=name, unit="s", disable=None, leave=False) as bar:
         for block in audio.blocks(path, sample_rate):

@@ -22,6 +22,22 @@ from musicnet_tf.timebase import FrameClock
 
 Observation = tuple[float, float, Any, float | None]
 """A row of a JAMS annotation: time and duration in seconds, value, confidence."""
+
+
+class Annotation(NamedTuple):
+    """What one annotation of a JAMS file holds.
+
+    Attributes:
+        namespace: of JAMS, which says what values are.
+        rows: in the order of time.
+        rules: how values are to be read, where the namespace does not say.
+    """
+
+    namespace: str
+    rows: Iterable[Observation]
+    rules: str = ""
+
+
 _CLOCK_FIELDS = ("sample_rate", "hop_length", "origin")
 
 
@@ -131,37 +147,32 @@ def write_jams(path: str | Path, notes: Notes, duration: float, title: str = "",
         if note.offset > start:
             loudness = None if note.velocity == UNKNOWN else note.velocity / 127
             rows.append((start, note.offset - start, note.pitch, loudness))
-    write_annotation(path, "note_midi", rows, duration, title, model, "confidence is MIDI velocity / 127")
+    annotation = Annotation("note_midi", rows, "confidence is MIDI velocity / 127")
+    write_annotations(path, [annotation], duration, title, model)
 
 
-def write_annotation(
-    path: str | Path,
-    namespace: str,
-    rows: Iterable[Observation],
-    duration: float,
-    title: str = "",
-    model: str = "",
-    rules: str = "",
+def write_annotations(
+    path: str | Path, annotations: Sequence[Annotation], duration: float, title: str = "", model: str = ""
 ) -> None:
-    """A JAMS file with one annotation.
+    """A JAMS file.
 
     Args:
         path: to write to.
-        namespace: of JAMS, which says what values are.
-        rows: what it holds.
+        annotations: what it holds.
         duration: seconds of the recording.
         title: of the recording.
         model: that made it.
-        rules: how values are to be read, where the namespace does not say.
     """
     import jams  # pulls in half of scientific Python, for one format
 
     tools = f"musicnet_tf {musicnet_tf.__version__}" + (f", model {model}" if model else "")
-    metadata = jams.AnnotationMetadata(annotation_tools=tools, data_source="program", annotation_rules=rules)
-    annotation = jams.Annotation(namespace=namespace, time=0, duration=duration, annotation_metadata=metadata)
-    for time, length, value, confidence in rows:
-        annotation.append(time=time, duration=length, value=value, confidence=confidence)
-    jam = jams.JAMS(annotations=[annotation])
+    jam = jams.JAMS()
+    for namespace, rows, rules in annotations:
+        metadata = jams.AnnotationMetadata(annotation_tools=tools, data_source="program", annotation_rules=rules)
+        annotation = jams.Annotation(namespace=namespace, time=0, duration=duration, annotation_metadata=metadata)
+        for time, length, value, confidence in rows:
+            annotation.append(time=time, duration=length, value=value, confidence=confidence)
+        jam.annotations.append(annotation)
     jam.file_metadata.duration = duration
     jam.file_metadata.title = title
     with files.atomic(path) as part:
@@ -178,8 +189,14 @@ def write_npz(path: str | Path, spool: PosteriorgramSpool) -> None:
     with files.atomic(path) as part, zipfile.ZipFile(part, "w") as archive:
         spool.copy_to(archive)
         for name, number in numbers.items():
-            with archive.open(_entry(name), "w") as entry:
-                np.lib.format.write_array(entry, np.array(number, np.int64), allow_pickle=False)
+            _add(archive, name, np.array(number, np.int64))
+
+
+def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Arrays by name, to be opened by `numpy.load`; equal ones give equal files."""
+    with files.atomic(path) as part, zipfile.ZipFile(part, "w") as archive:
+        for name, values in arrays.items():
+            _add(archive, name, values)
 
 
 def read_npz(path: str | Path) -> tuple[dict[str, np.ndarray], FrameClock, int]:
@@ -207,11 +224,19 @@ def write_png(path: str | Path, notes: Notes, duration: float, title: str = "") 
 
 
 class Format(NamedTuple):
-    """A kind of output file."""
+    """A kind of output file.
+
+    Attributes:
+        suffix: of its name.
+        write: path, transcript → the file.
+        needs_posteriorgram: whether it holds the model's activations.
+        head: that a model must have for it, where not all of a task do.
+    """
 
     suffix: str
     write: Callable[[Path, Transcript], None]
     needs_posteriorgram: bool = False
+    head: str = ""
 
 
 def _write_spooled(path: Path, transcript: Transcript) -> None:
@@ -242,6 +267,11 @@ def check_formats(names: Sequence[str], choices: Collection[str] = FORMATS) -> l
         if name not in choices:
             raise ConfigError(f"unknown output format {name!r}{nearest(name, choices)}; {told}")
     return list(dict.fromkeys(names))
+
+
+def _add(archive: zipfile.ZipFile, name: str, values: np.ndarray) -> None:
+    with archive.open(_entry(name), "w", force_zip64=True) as entry:
+        np.lib.format.write_array(entry, values, allow_pickle=False)
 
 
 def _entry(name: str) -> zipfile.ZipInfo:

@@ -124,7 +124,7 @@ def transcribe(
 
     Raises:
         ConfigError: for an unknown format or parameter.
-        ModelError: where the model cannot be loaded, or its task is unknown.
+        ModelError: where the model cannot be loaded, its task is unknown, or it lacks what a format needs.
         ServingError: where the server is gone for longer than the client waits; finished recordings stay.
         OutputError: where the folder cannot be written to, another job writes there, an input would be written over,
             or its disk is full; finished recordings stay.
@@ -132,6 +132,7 @@ def transcribe(
     decoding = decoding_of(model.manifest, **(overrides or {}))
     names = tuple(dict.fromkeys(formats or decoding.default_formats))
     kinds = transcription.chosen_formats(model.manifest.task, names)
+    transcription.check_heads(kinds, model.manifest)
     folder = files.make_folder(output_dir).absolute()
     _check_places(recordings, folder, [kind.suffix for kind in kinds])
     files.make_folder(folder / PARTS)

@@ -29,7 +29,12 @@ if TYPE_CHECKING:
     from musicnet_tf.writers import Format
 
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", "out", "Folder for the outputs; made if need be.")
-_MODEL = flags.DEFINE_string("model", None, "A shipped model's name (`musicnet list`), or a run's or export's folder.")
+_MODEL = flags.DEFINE_multi_string(
+    "model",
+    None,
+    "A shipped model's name (`musicnet list`), or a run's or export's folder. May be given three times or more: each"
+    " recording is then heard by all, and told by the one whose activations are the closest to the mean of all.",
+)
 _SKIP_EXISTING = flags.DEFINE_bool("skip_existing", False, "Leave recordings alone whose outputs are all there.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", None, "Windows that the model hears at once.", lower_bound=1)
 _RUNTIME = flags.DEFINE_enum(
@@ -85,7 +90,7 @@ def run(
 def _heard(
     recordings: list[Path], task: str, formats: list[Format], decoder_params: Mapping[str, Any]
 ) -> Iterator[transcription.Result]:
-    from musicnet_tf import decode, inference, transcription  # loading may bring TensorFlow: last, after all checks
+    from musicnet_tf import decode, inference, model_selection, transcription  # may bring TensorFlow: after all checks
 
     def chosen(manifest: Manifest) -> Decoding:
         return decode.decoding_of(manifest, task, **decoder_params)
@@ -93,20 +98,27 @@ def _heard(
     def check(manifest: Manifest) -> None:
         """Tells a fault of the flags or the model once, and not for each recording."""
         chosen(manifest).start(manifest.geometry)
+        transcription.check_heads(formats, manifest)
 
     with contextlib.ExitStack() as stack:
-        predictor: transcription.Predictor
+        predictors: list[transcription.Predictor]
         if server_flags.SERVER.value:
-            predictor = stack.enter_context(server_flags.connect())
-            check(predictor.manifest)
+            predictors = [stack.enter_context(server_flags.connect())]
+            check(predictors[0].manifest)
         else:
-            model = _MODEL.value or inference.DEFAULT_MODELS[task]
-            check(inference.read_manifest(model))
+            models = _MODEL.value or [inference.DEFAULT_MODELS[task]]
+            manifests = [inference.read_manifest(model) for model in models]
+            for manifest in manifests:
+                check(manifest)
+            if len(models) > 1:
+                model_selection.check(manifests)
             runtime: inference.Runtime = _RUNTIME.value  # type: ignore[assignment]  # one of its values, by the flag
-            predictor = inference.load(model, runtime)
-        yield from transcription.transcribe_batch(
-            recordings, predictor, _OUTPUT_DIR.value, formats, chosen, _BATCH_SIZE.value
-        )
+            predictors = [inference.load(model, runtime) for model in models]
+        rest = (_OUTPUT_DIR.value, formats, chosen, _BATCH_SIZE.value)
+        if len(predictors) > 1:
+            yield from model_selection.transcribe_batch(recordings, predictors, *rest)
+        else:
+            yield from transcription.transcribe_batch(recordings, predictors[0], *rest)
 
 
 def _report(result: transcription.Result, verb: str, noun: str) -> None:

@@ -170,6 +170,7 @@ def _listen(source: _Source, stop: threading.Event) -> None:
         clock = windowing.recording_clock(manifest.geometry)
         output_dir = _OUTPUT_DIR.value or ""
         formats = transcription.chosen_formats(manifest.task, _FORMATS.value) if output_dir else []
+        transcription.check_heads(formats, manifest)
         rate = source.pcm.sample_rate if source.pcm else clock.sample_rate
         kept, latency = streaming.plan(manifest.geometry, decoding, rate, _LATENCY.value)
         if formats:
