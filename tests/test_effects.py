@@ -10,9 +10,8 @@ from scipy import signal
 
 from musicnet_tf import effects
 from musicnet_tf.effects import Effects
-from musicnet_tf.effects import settings as effect_settings
 from musicnet_tf.errors import AudioError
-from musicnet_tf.events import Note, Notes
+from musicnet_tf.events import Beats, Note, Notes, TagSpans
 
 RATE = 16000
 
@@ -69,6 +68,7 @@ KEEPING = {
     "equalise": lambda x: effects.equalise(x, RATE),
     "alias": lambda x: effects.alias(x, RATE, 6000),
     "resample": lambda x: effects.resample(x, RATE, 6000),
+    "freeverb": lambda x: effects.freeverb(x, RATE),
     "mp3": lambda x: effects.codec(x, RATE, "mp3", 64),
     "ogg": lambda x: effects.codec(x, RATE, "ogg", 64),
 }
@@ -249,6 +249,8 @@ def test_fewer_bits_are_less_alike_and_an_impossible_rate_is_refused():
 
 
 NOTES = Notes.from_list([Note(0.0, 0.5, 60), Note(0.5, 1.0, 64), Note(1.5, 1.9, 127)])
+BEATS = Beats([0.25, 0.75, 1.25, 1.75], [4, 1, 2, 3])
+TAGS = TagSpans([0.0, 0.5, 1.5, 0.0], [0.5, 1.0, 1.9, np.inf], ["a", "b", "c", "whole"])
 
 
 def test_delay_and_trim_move_labels_with_the_sound():
@@ -261,6 +263,13 @@ def test_delay_and_trim_move_labels_with_the_sound():
     np.testing.assert_array_equal(cut.audio, audio[9600:24000])
     moved = cut.follow(NOTES)  # the first is over before, the last begins after
     assert (moved.onset.tolist(), moved.offset.tolist()) == (pytest.approx([-0.1]), pytest.approx([0.4]))
+    assert cut.follow_beats(BEATS).time.tolist() == pytest.approx([0.15, 0.65])  # of 0.9 s
+    assert cut.follow_beats(BEATS).position.tolist() == [1, 2]
+    tags = cut.follow_tags(TAGS)
+    assert tags.tag.tolist() == ["b", "whole"]
+    assert tags.start.tolist() == pytest.approx([-0.1, -0.6])
+    assert tags.stop.tolist() == pytest.approx([0.4, np.inf])
+    assert cut.follow_tags(TagSpans([1.0], [1.9], ["d"])).stop.tolist() == pytest.approx([0.9])  # where the sound ends
 
 
 def test_a_crop_is_a_stretch_of_the_sound_that_is_drawn_evenly():
@@ -300,6 +309,24 @@ def test_a_stretch_keeps_the_pitch_and_moves_the_time():
     assert len(moved.audio) == pytest.approx(1.6 * RATE, abs=2)
     assert frequency_of(moved.audio[2000:-2000]) == pytest.approx(440, rel=0.005)
     assert moved.follow(NOTES).onset.tolist() == pytest.approx([0.0, 0.4, 1.2])
+    assert moved.follow_beats(BEATS).time.tolist() == pytest.approx([0.2, 0.6, 1.0, 1.4])
+    assert moved.follow_tags(TAGS).stop.tolist() == pytest.approx([0.4, 0.8, 1.52, np.inf])
+
+
+def test_one_after_the_other_moves_labels_by_both():
+    """Half a second away, then a quarter faster, then an octave up: where a click lands, its label does."""
+    clicks = np.zeros(2 * RATE, np.float32)
+    clicks[[round(0.75 * RATE), round(1.5 * RATE)]] = 1.0
+    first = effects.delay(clicks, RATE, -8000)
+    second = first.then(effects.speed_up(first.audio, RATE, 1.25))
+    third = second.then(effects.pitch_shift(second.audio, RATE, 12))
+    for moved, semitones in ((second, 12 * np.log2(1.25)), (third, 12 + 12 * np.log2(1.25))):
+        assert moved.semitones == pytest.approx(semitones)
+        assert moved.seconds == pytest.approx(1.2)
+        heard = moved.follow(Notes.from_list([Note(0.75, 0.8, 60), Note(1.5, 1.6, 60)]))
+        assert heard.onset.tolist() == pytest.approx([0.2, 0.8])
+        assert heard.pitch.tolist() == [60 + round(semitones)] * 2
+    assert np.sort(np.argsort(np.abs(second.audio))[-2:]) / RATE == pytest.approx([0.2, 0.8], abs=1 / RATE)
 
 
 def test_wow_swings_the_pitch_by_its_depth_and_says_where_everything_went():
@@ -316,6 +343,9 @@ def test_wow_swings_the_pitch_by_its_depth_and_says_where_everything_went():
     for place in expected:
         near = slice(round((place - 0.02) * RATE), round((place + 0.02) * RATE))
         assert (near.start + np.argmax(moved.audio[near])) / RATE == pytest.approx(place, abs=1.5 / RATE)
+    before, after = moved.time(np.array([-0.3, 0.0])), moved.time(np.array([4.2, 4.5]))
+    assert before.tolist() == pytest.approx([-0.3, 0.0])  # a note that began before the sound stays there
+    assert np.diff(after) == pytest.approx(0.3)
 
 
 ALL = Effects(**{name: {"probability": 1.0} for name in set(Effects.model_fields) - {"high_pass", "low_pass"}})
@@ -356,10 +386,6 @@ def test_drawn_values_stay_in_their_ranges():
     peaks = [20 * np.log10(np.abs(effects.apply(music(0.1), RATE, settings, rng(k))).max()) for k in range(100)]
     assert -12 <= min(peaks) < -11.5
     assert -6.5 < max(peaks) <= -6 + 1e-4
-
-
-def test_every_effect_that_may_be_set_is_applied_in_the_order_of_the_settings():
-    assert list(effect_settings._STEPS) == list(Effects.model_fields)
 
 
 @pytest.mark.parametrize(

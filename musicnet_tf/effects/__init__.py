@@ -1,9 +1,14 @@
 """Effects on audio, in NumPy: the transforms of the Audio Degradation Toolbox and of contrastive learning.
 
-`level` and `spectrum` leave every note where it is; `moved` says where notes went. `Effects` tells how often and how
-strongly those of the first two happen, `apply` draws them. Randomness comes from the generator that is given alone.
+`level`, `spectrum` and `freeverb` leave every note where it is; `moved` says where notes went. `Effects` tells how
+often and how strongly some of the former happen to a recording, and `apply` draws them. A `Chain` tells the same of any
+of them, in any order; `play` draws them and says where notes went. Randomness comes from the generator that is given
+alone.
 """
 
+from musicnet_tf.effects.chain import CONTRASTIVE, EFFECTS, PRESETS, TOOLBOX, Chain, check, play, reads
+from musicnet_tf.effects.freeverb import freeverb
+from musicnet_tf.effects.kinds import Effect
 from musicnet_tf.effects.level import (
     clip,
     coloured_noise,
@@ -26,18 +31,25 @@ from musicnet_tf.effects.moved import (
     speed_up,
     time_stretch,
     trim,
+    unmoved,
     wow_flutter,
 )
-from musicnet_tf.effects.settings import RECORDED, Chance, Effects, apply
+from musicnet_tf.effects.settings import RECORDED, Effects, apply
 from musicnet_tf.effects.spectrum import alias, codec, equalise, high_pass, low_pass, resample
 
 __all__ = [
+    "CONTRASTIVE",
+    "EFFECTS",
+    "PRESETS",
     "RECORDED",
-    "Chance",
+    "TOOLBOX",
+    "Chain",
+    "Effect",
     "Effects",
     "Moved",
     "alias",
     "apply",
+    "check",
     "clip",
     "codec",
     "coloured_noise",
@@ -45,6 +57,7 @@ __all__ = [
     "delay",
     "echo",
     "equalise",
+    "freeverb",
     "gain",
     "high_pass",
     "impulse_response",
@@ -54,12 +67,15 @@ __all__ = [
     "noise",
     "normalise",
     "pitch_shift",
+    "play",
     "random_resized_crop",
+    "reads",
     "resample",
     "reverberate",
     "room",
     "speed_up",
     "time_stretch",
     "trim",
+    "unmoved",
     "wow_flutter",
 ]
