@@ -34,6 +34,10 @@ def test_models_tell_parameters_input_and_heads(models):
     assert harmonic["parameters"] < 1_000_000
     assert harmonic["heads"] == {"onset": 88, "frame": 88, "velocity": 88}
     assert harmonic["summary"].startswith("Log-frequency spectra")
+    tagger = models["instrument_cnn"]
+    assert tagger["parameters"] == 982_635
+    assert (tagger["sample_rate"], tagger["window_length"]) == (16000, 8 * 16000)
+    assert tagger["heads"] == {"tag": 11, "embedding": 256}
 
 
 def test_tasks_and_corpora_are_all_there():
