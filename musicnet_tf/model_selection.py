@@ -30,21 +30,29 @@ FEWEST = 3
 def check(manifests: Sequence[Manifest]) -> None:
     """Refuses models that cannot be compared.
 
+    Args:
+        manifests: of models of one task.
+
     Raises:
         ConfigError: where there are fewer than `FEWEST`.
-        ModelError: where their frames are not at the same instants.
+        ModelError: where their frames are not at the same instants, or tell of other classes.
     """
     if len(manifests) < FEWEST:
         names = " and ".join(manifest.name for manifest in manifests)
-        raise ConfigError(f"{names}: two models are equally far from their mean; name one, or {FEWEST} or more")
-    first = manifests[0]
+        raise ConfigError(f"{names}: two models are equally far from their mean; name one, or at least {FEWEST}")
     for other in manifests[1:]:
-        clocks = [windowing.recording_clock(manifest.geometry) for manifest in (first, other)]
-        if clocks[0] != clocks[1]:
-            told = " and ".join(f"{clock.hop_length} samples apart at {clock.sample_rate} Hz" for clock in clocks)
-            raise ModelError(
-                f"models {first.name!r} and {other.name!r} have frames {told}; name models whose frames are the same"
-            )
+        _check_pair(manifests[0], other)
+
+
+def _check_pair(first: Manifest, other: Manifest) -> None:
+    pair = f"models {first.name!r} and {other.name!r} cannot be compared:"
+    clocks = [windowing.recording_clock(manifest.geometry) for manifest in (first, other)]
+    if clocks[0] != clocks[1]:
+        told = " and ".join(f"{clock.hop_length} samples apart at {clock.sample_rate} Hz" for clock in clocks)
+        raise ModelError(f"{pair} their frames are {told}; name models of one clock")
+    for name in DECODERS.get(first.task).heads:
+        if first.geometry.heads[name] != other.geometry.heads[name]:
+            raise ModelError(f"{pair} their heads {name!r} have other classes; name models of the same")
 
 
 def transcribe_batch(

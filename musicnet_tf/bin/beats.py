@@ -5,12 +5,14 @@ Examples:
     musicnet beats RECORDINGS --output_dir=OUT --formats=beats,click --skip_existing
     musicnet beats ballad.wav --output_dir=OUT --min_bpm=40 --max_bpm=100 --beats_per_bar=3
     musicnet beats RECORDINGS --output_dir=OUT --server=grpc://host:8500/beats
+    musicnet beats RECORDINGS --output_dir=OUT --model=beats_tcn --model=RUN --model=EXPORT
 
 Each recording becomes OUT/<name>.beats (a line a beat: seconds, a tab, and its place in the bar, 1 for a downbeat),
 .csv (the tempo up to the next beat besides), .png (the model's activations with the beats in them, and the tempo),
 .click.wav (the recording with a click on each beat, higher on downbeats), .jams and .npz (the activations with their
 clock), as --formats asks. A line tells how many beats there are, the median tempo, between what bounds nine tenths of
-the tempi lie, and how many beats most bars have. Files and folders are taken as by `musicnet transcribe`.
+the tempi lie, and how many beats most bars have; of several models, which was believed. Files and
+folders are taken as by `musicnet transcribe`.
 """
 
 from __future__ import annotations
