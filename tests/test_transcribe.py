@@ -1,6 +1,7 @@
 """The verb from end to end, with a small transcriber in NumPy in place of a trained model."""
 
 import os
+import re
 import tracemalloc
 import types
 from pathlib import Path
@@ -13,6 +14,7 @@ import soundfile
 
 import musicnet_tf
 from musicnet_tf import scores, transcription, windowing, writers
+from musicnet_tf.bin import _summary
 from musicnet_tf.decode import decoding_of
 from musicnet_tf.decode.notes import NoteDecoding, decode
 from musicnet_tf.errors import AudioError, ConfigError, ModelError, VersionGoneError
@@ -20,6 +22,7 @@ from musicnet_tf.events import Note, Notes
 from musicnet_tf.manifest import Manifest
 from musicnet_tf.models import HeadSpec, ModelSpec
 from musicnet_tf.timebase import FrameClock
+from musicnet_tf.transcription import Result
 
 RATE, HOP, KERNEL, FRAMES = 16000, 256, 4096, 80
 MARGIN = KERNEL // 2 // HOP + 1
@@ -150,7 +153,20 @@ def test_a_recording_becomes_all_files(musicnet, model, recording: Path, tmp_pat
     again = decode(heads, clock, decoding_of(MANIFEST), first_pitch)
     np.testing.assert_allclose(again.onset, midi.onset, atol=0.005)  # float16 and a tick
     assert "5 notes in 3.0 s of audio" in outcome.stdout
-    assert outcome.stdout.splitlines()[-1].startswith("1 transcribed; 5 notes in 3.0 s of audio; real-time factor ")
+    summary = (
+        rf"1 transcribed; 5 notes in 3\.0 s of audio; real-time factor \d+\.\d{{3}}; outputs in {re.escape(str(out))}"
+    )
+    assert re.fullmatch(summary, outcome.stdout.splitlines()[-1])
+
+
+def test_the_last_line_counts_what_became_of_recordings() -> None:
+    done = [Result(Path("a"), 5, 3.0, 0.75), Result(Path("b"), 2, 7.0, 1.75)]
+    others = [Result(Path("c"), skipped=True), Result(Path("d"), error="d: is empty"), Result(Path("e"), error="e: no")]
+    told = "2 transcribed, 1 skipped, 2 failed; 7 notes in 10.0 s of audio; real-time factor 0.250; outputs in OUT"
+    assert _summary.of([*done, *others], "notes", 2.5, "OUT") == told
+    assert _summary.of(others[:1], "beats", 0.0, "OUT") == (
+        "0 transcribed, 1 skipped; 0 beats in 0.0 s of audio; outputs in OUT"
+    )
 
 
 def test_the_file_equals_the_model_in_one_piece(recording: Path, tmp_path: Path, model) -> None:
