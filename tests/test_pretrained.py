@@ -17,8 +17,15 @@ SHIPPED = inference.shipped()
 EXAMPLE = ROOT / "examples/bach_bwv866_fugue.ogg"
 
 
-def test_the_default_ships_and_all_are_small():
-    assert inference.DEFAULT_MODEL in SHIPPED
+@pytest.mark.parametrize("task", inference.DEFAULT_MODELS)
+def test_what_is_taken_where_nobody_names_a_model_ships_does_the_task_and_needs_no_tensorflow(task):
+    name = inference.DEFAULT_MODELS[task]
+    assert name in SHIPPED
+    assert inference.read_manifest(name).task == task
+    assert (SHIPPED[name] / inference.LITE_MODEL).is_file()
+
+
+def test_all_are_small():
     sizes = [path.stat().st_size for path in inference.PRETRAINED.rglob("*") if path.is_file()]
     assert sum(sizes) < 60e6
 
