@@ -2,16 +2,17 @@
 
 Times come as sample indices from the first sample of the window; they may lie outside it. Every function of notes
 gives float32 `(num_frames, num_classes)`, class `c` being MIDI pitch `head.first_pitch + c`; notes of
-other pitches are left out. Those of beats give `(num_frames, 1)`.
+other pitches are left out. Those of beats give `(num_frames, 1)`, those of tags `(num_frames, num_tags)`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
+from musicnet_tf import events
 from musicnet_tf.models import HeadSpec, ModelSpec
 from musicnet_tf.timebase import FrameClock
 
@@ -126,6 +127,96 @@ def downbeats(
     nearest = tf.searchsorted(time[:-1] + time[1:], 2 * centres, side="right")
     told = tf.gather(tf.concat([position, [1]], axis=0), nearest) > 0  # the one that is added stands for no beats
     return tf.where(told[:, None], marked, UNKNOWN)
+
+
+def tags(
+    start: tf.Tensor,
+    stop: tf.Tensor,
+    name: tf.Tensor,
+    known: tf.Tensor,
+    names: Sequence[str],
+    clock: FrameClock,
+    num_frames: int,
+    least: int = 0,
+) -> tf.Tensor:
+    """1 where a frame bears a tag for more than `least` samples at a stretch, else 0.
+
+    A frame lasts a hop, half of it before the frame's instant.
+
+    Args:
+        start, stop: int64 samples `(n,)` of the stretches, no two of one tag overlapping or touching.
+        name: text `(n,)`.
+        known: bool scalar, whether tags are told at all.
+        names: of the tags, in the order of the classes.
+    """
+    named = tf.equal(name[:, None], tf.constant(list(names), tf.string))
+    marked = tf.cast(_borne(start, stop, named, clock, num_frames, least), tf.float32)
+    return tf.where(known, marked, tf.fill(tf.shape(marked), UNKNOWN))
+
+
+def instruments(
+    record: Mapping[str, tf.Tensor],
+    start: tf.Tensor,
+    programs: Sequence[int],
+    clock: FrameClock,
+    num_frames: int,
+    least: int = 0,
+) -> tf.Tensor:
+    """1 where an instrument sounds in a frame for more than `least` samples at a stretch, else 0.
+
+    Notes that overlap or follow at once make one stretch, as in `instruments.spans_of_notes`. Where notes sound whose
+    instrument is not told, what is not heard for sure is `UNKNOWN`.
+
+    Args:
+        record: tensors by the names of `records.FEATURES`.
+        start: first sample of the window within the record's excerpt.
+        programs: MIDI programs in the order of the classes.
+    """
+    asked = tf.constant([*programs, events.UNKNOWN], tf.int64)
+    played = tf.equal(record["notes/instrument"][:, None], asked)
+    wanted = tf.reduce_any(played, axis=1)
+    columns = [record["notes/onset"] - start, record["notes/offset"] - start, tf.argmax(played, axis=1)]
+    begin, end, index = _joined(*(tf.boolean_mask(column, wanted) for column in columns))
+    named = tf.one_hot(index, len(programs) + 1, on_value=True, off_value=False)
+    borne = _borne(begin, end, named, clock, num_frames, least)
+    return tf.where(borne[:, :-1], 1.0, tf.where(borne[:, -1:], UNKNOWN, 0.0))
+
+
+def only_one(marked: tf.Tensor) -> tf.Tensor:
+    """Targets `(frames, tags)` of tags that exclude one another: `UNKNOWN` in frames that do not bear exactly one."""
+    known = tf.reduce_all(marked >= 0, axis=1, keepdims=True)
+    return tf.where(known & tf.equal(tf.reduce_sum(marked, axis=1, keepdims=True), 1.0), marked, UNKNOWN)
+
+
+def _borne(
+    start: tf.Tensor, stop: tf.Tensor, named: tf.Tensor, clock: FrameClock, num_frames: int, least: int
+) -> tf.Tensor:
+    """Bool `(num_frames, num_tags)`: whether a stretch of the tag has more than `least` samples within the frame.
+
+    Args:
+        named: bool `(n, num_tags)`, which tag a stretch is of.
+    """
+    begins = clock.origin - clock.hop_length // 2 + clock.hop_length * tf.range(num_frames, dtype=tf.int64)[:, None]
+    within = tf.minimum(begins + clock.hop_length, stop) - tf.maximum(begins, start)
+    return tf.matmul(tf.cast(within > least, tf.float32), tf.cast(named, tf.float32)) > 0
+
+
+def _joined(onset: tf.Tensor, offset: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Notes `(n,)` → the stretches in which any of an index sound: start, stop and index, `(m,)`.
+
+    In the order of time each onset adds a note and each offset takes one away, onsets first where they coincide; a
+    stretch is from 0 notes to 0 notes.
+    """
+    times = tf.concat([onset, offset], axis=0)
+    step = tf.concat([tf.ones_like(onset), -tf.ones_like(offset)], axis=0)
+    owner = tf.concat([index, index], axis=0)
+    first = tf.reduce_min(times)
+    span = 2 * (tf.reduce_max(times) - first + 1)
+    order = tf.argsort(owner * span + 2 * (times - first) + tf.cast(step < 0, tf.int64))
+    times, step, owner = (tf.gather(column, order) for column in (times, step, owner))
+    sounding = tf.cumsum(step)
+    begins, ends = (sounding == 1) & (step > 0), sounding == 0
+    return tf.boolean_mask(times, begins), tf.boolean_mask(times, ends), tf.boolean_mask(owner, begins)
 
 
 def _peaks(time: tf.Tensor, clock: FrameClock, num_frames: int, width: float) -> tf.Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from musicnet_tf.errors import ConfigError
@@ -20,14 +20,17 @@ class Task(Entry, abc.ABC):
     """A task. Subclasses register with `@TASKS.register(name)` and are frozen configs.
 
     Task and model meet through named heads: the task trains those of `required_heads` and of
-    `optional_heads` that the model has. `annotations` is what records must tell to train it, as in
-    `record_info.DatasetInfo.annotations`.
+    `optional_heads` that the model has.
     """
 
     source: ClassVar[str]
     required_heads: ClassVar[tuple[str, ...]]
     optional_heads: ClassVar[tuple[str, ...]] = ()
-    annotations: ClassVar[tuple[str, ...]] = ("notes",)
+
+    @property
+    def annotations(self) -> tuple[str, ...]:
+        """What records must tell to train it, as in `record_info.DatasetInfo.annotations`."""
+        return ("notes",)
 
     def check(self, model: str, spec: ModelSpec) -> None:
         """Raises ConfigError, naming both, where the model lacks a head that the task needs."""
@@ -44,6 +47,14 @@ class Task(Entry, abc.ABC):
     def served(self, spec: ModelSpec) -> ModelSpec:
         """The geometry of what is served: the model's, with this task's heads alone."""
         return dataclasses.replace(spec, heads={head: spec.heads[head] for head in self.heads(spec)})
+
+    def unlabelled(self, recordings: Iterable[Mapping[str, Any]]) -> list[str]:
+        """Names of classes that none of these recordings holds, so that no model learns them from there.
+
+        Args:
+            recordings: entries of `record_info.DatasetInfo.recordings`.
+        """
+        return []
 
     @abc.abstractmethod
     def targets(self, record: Mapping[str, Any], start: Any, spec: ModelSpec) -> dict[str, Any]:

@@ -46,7 +46,6 @@ class Beats(Task):
     source: ClassVar[str] = "Böck & Schedl 2011; Böck et al. 2016; Foscarin et al. 2024"
     required_heads: ClassVar[tuple[str, ...]] = ("beat",)
     optional_heads: ClassVar[tuple[str, ...]] = ("downbeat",)
-    annotations: ClassVar[tuple[str, ...]] = ("beats",)
 
     loss: Literal["cross_entropy", "shift_tolerant"] = "cross_entropy"
     width: float | None = pydantic.Field(default=None, ge=0)
@@ -54,6 +53,10 @@ class Beats(Task):
     positive_weights: dict[Head, pydantic.PositiveFloat] = _ONES
     weights: dict[Head, pydantic.NonNegativeFloat] = _ONES
     decoder: BeatDecoding = BeatDecoding()
+
+    @property
+    def annotations(self) -> tuple[str, ...]:
+        return ("beats",)
 
     @pydantic.field_validator("weights", "positive_weights", mode="after")
     @classmethod
