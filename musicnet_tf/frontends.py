@@ -5,6 +5,7 @@ Front ends compute in float32 whatever the policy: a spectrum spans more decades
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,27 +19,33 @@ A0_HZ = 27.5
 """MIDI 21, the lowest note of the piano."""
 
 
+def transform_length(window_length: int) -> int:
+    """The power of two that holds a window."""
+    return 1 << (window_length - 1).bit_length()
+
+
 def power_spectrum(audio: Any, window_length: int, hop_length: int, num_frames: int, window: str = "hann") -> Any:
     """|STFT|², frame `k` centred on sample `k * hop_length`, silence beyond both ends.
 
     Args:
         audio: `(batch, samples)`.
-        window_length: samples, a power of two; also the length of the transform.
+        window_length: samples. The transform is as long, or the next power of two, filled up with zeros.
         hop_length: samples.
         num_frames: frames to give; `samples` must reach the centre of the last.
         window: `hann` or `rect`.
 
     Returns:
-        `(batch, num_frames, window_length // 2 + 1)`; a full-scale sine peaks at 0.25.
+        `(batch, num_frames, transform_length(window_length) // 2 + 1)`; a full-scale sine peaks at 0.25.
     """
-    half = window_length // 2
+    fft_length = transform_length(window_length)
+    half = fft_length // 2
     audio = ops.pad(audio, [[0, 0], [half, half]])
     taper = np.hanning(window_length + 1)[:-1] if window == "hann" else np.ones(window_length)
     real, imaginary = ops.stft(
         audio,
         sequence_length=window_length,
         sequence_stride=hop_length,
-        fft_length=window_length,
+        fft_length=fft_length,
         window=ops.convert_to_tensor(taper / taper.sum(), "float32"),
         center=False,
     )
@@ -248,13 +255,20 @@ class LogPower(keras.layers.Layer):
 
 
 class MelSpectrogram(keras.layers.Layer):
-    """Power in triangular mel bands, `(batch, samples)` → `(batch, samples // hop_length, num_mels)`.
+    """Spectra in triangular mel bands, `(batch, samples)` → `(batch, samples // hop_length, num_mels)`.
 
-    Peaks of the bands are 1, so that a steady tone keeps its power, 0.25 at full scale.
+    Frame `k` is centred on sample `k * hop_length`. Peaks of the bands are 1, so that a steady tone keeps its power,
+    0.25 at full scale, or its amplitude, 0.5.
 
     Args:
-        fmin: lower edge of the lowest band, in Hz; the highest ends at the Nyquist frequency.
+        window_length: of the Hann window, in samples.
+        fmin: lower edge of the lowest band, in Hz.
+        fmax: upper edge of the highest, the Nyquist frequency by default.
         htk: mel scale of HTK (O'Shaughnessy's formula) rather than Slaney's.
+        magnitude: sums amplitudes rather than powers.
+
+    Raises:
+        ConfigError: where `fmax` is above the Nyquist frequency.
     """
 
     def __init__(
@@ -263,11 +277,18 @@ class MelSpectrogram(keras.layers.Layer):
         hop_length: int,
         window_length: int,
         num_mels: int,
-        fmin: float,
+        fmin: float = 0.0,
+        fmax: float | None = None,
         htk: bool = False,
+        magnitude: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"})
+        if fmax is not None and fmax > sample_rate / 2:
+            raise ConfigError(
+                f"bands up to {fmax:g} Hz reach above the Nyquist frequency {sample_rate / 2:g} Hz; take a higher"
+                " sample rate"
+            )
         from librosa import filters  # slow to import, and most families need none
 
         self._config = {
@@ -276,17 +297,26 @@ class MelSpectrogram(keras.layers.Layer):
             "window_length": window_length,
             "num_mels": num_mels,
             "fmin": fmin,
+            "fmax": fmax,
             "htk": htk,
+            "magnitude": magnitude,
         }
         self.hop_length, self.window_length, self.num_mels = hop_length, window_length, num_mels
-        bands = filters.mel(sr=sample_rate, n_fft=window_length, n_mels=num_mels, fmin=fmin, htk=htk, norm=None)
+        self.magnitude = magnitude
+        limits = {"n_fft": transform_length(window_length), "n_mels": num_mels, "fmin": fmin, "fmax": fmax}
+        with warnings.catch_warnings():
+            # Where bands are narrower than bins, the lowest may hold none, as in published front ends.
+            warnings.filterwarnings("ignore", "Empty filters")
+            bands = filters.mel(sr=sample_rate, htk=htk, norm=None, **limits)
         self._filters = bands.T.astype(np.float32)
 
     def call(self, audio: Any) -> Any:
         """`(batch, samples)` → `(batch, frames, num_mels)`."""
         num_frames = audio.shape[1] // self.hop_length
-        power = power_spectrum(audio, self.window_length, self.hop_length, num_frames)
-        return ops.matmul(power, ops.convert_to_tensor(self._filters))
+        spectrum = power_spectrum(audio, self.window_length, self.hop_length, num_frames)
+        if self.magnitude:
+            spectrum = ops.sqrt(spectrum + 1e-20)  # the root has no slope at 0
+        return ops.matmul(spectrum, ops.convert_to_tensor(self._filters))
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return (input_shape[0], input_shape[1] // self.hop_length, self.num_mels)  # type: ignore[operator]

@@ -165,7 +165,7 @@ def test_a_filterbank_that_does_not_fit_is_refused(fields, told):
         semitones(floor_db=-70.0),
         MagnitudeSpectrum("hann", "log_power"),
         LogFilterbank(16000, 512, 256, 64, 100, 4000),
-        MelSpectrogram(16000, 256, 512, 40, 60.0, htk=True),
+        MelSpectrogram(16000, 256, 400, 40, 60.0, 7000.0, htk=True, magnitude=True),
         LogPower(-70.0),
     ],
     ids=lambda x: type(x).__name__,
@@ -188,6 +188,30 @@ def test_mel_bands_are_librosas_of_the_power_spectrum(window, htk):
     expected = np.asarray(frontends.power_spectrum(audio, window, HOP, 20)) @ bands.T
     assert ours.shape == (2, 20, 80)
     np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-9)
+
+
+def test_mel_bands_within_limits_by_numpy():
+    """25 ms windows filled up to 512 samples, amplitudes, frame 3 centred on sample 480."""
+    import librosa
+
+    audio = noise(1, 4000)
+    layer = MelSpectrogram(RATE, 160, 400, 64, 125.0, 7500.0, htk=True, magnitude=True)
+    taper = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(400) / 400)
+    spectrum = np.abs(np.fft.rfft(audio[0, 480 - 200 : 480 + 200] * taper, 512)) / taper.sum()
+    bands = librosa.filters.mel(sr=RATE, n_fft=512, n_mels=64, fmin=125, fmax=7500, htk=True, norm=None)
+    np.testing.assert_allclose(layer(audio)[0, 3], bands @ spectrum, rtol=1e-4)
+
+
+def test_nothing_outside_the_limits_is_heard():
+    layer = MelSpectrogram(RATE, 160, 1024, 20, 1000.0, 3000.0)
+    heard = np.asarray(layer(np.stack([tone(500), tone(2000), tone(5000)])))[:, 20].sum(axis=1)
+    assert heard[1] > 0.1
+    assert max(heard[0], heard[2]) < 1e-6 * heard[1]
+
+
+def test_bands_above_the_nyquist_frequency_are_refused():
+    with pytest.raises(ConfigError, match="14000 Hz reach above the Nyquist frequency 8000 Hz; take a higher"):
+        MelSpectrogram(RATE, 320, 1024, 64, 50.0, 14000.0)
 
 
 def test_a_tone_in_the_middle_of_a_mel_band_keeps_its_power():

@@ -9,10 +9,9 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from musicnet_tf.frontends import MelSpectrogram
 from musicnet_tf.models.tagging import _blocks, hts_at
 from musicnet_tf.models.tagging._attention import ClassTokens, Positions, SelfAttention, transform
-from musicnet_tf.models.tagging.frontends import HarmonicBands, MelBands
+from musicnet_tf.models.tagging.frontends import HarmonicBands
 from musicnet_tf.models.tagging.vggish import Vggish
 
 RATE = 16000
@@ -31,32 +30,6 @@ def with_random_weights(layer, *shape):
     for i, variable in enumerate(layer.weights):
         variable.assign(draw(*variable.shape, seed=10 + i))
     return layer
-
-
-def test_mel_bands_without_limits_are_the_mel_spectrogram():
-    audio = draw(2, 8000)
-    ours = MelBands(RATE, 256, 512, 40)(audio)
-    np.testing.assert_allclose(ours, MelSpectrogram(RATE, 256, 512, 40, fmin=0.0, htk=True)(audio), rtol=1e-5)
-    assert MelBands(RATE, 256, 512, 40).compute_output_shape((2, 8000)) == ours.shape == (2, 31, 40)
-
-
-def test_mel_bands_within_limits_by_numpy():
-    """25 ms windows filled up to 512 samples, amplitudes, frame 3 centred on sample 480."""
-    audio = draw(1, 4000)
-    layer = MelBands(RATE, 160, 400, 64, 125.0, 7500.0, magnitude=True)
-    taper = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(400) / 400)
-    spectrum = np.abs(np.fft.rfft(audio[0, 480 - 200 : 480 + 200] * taper, 512)) / taper.sum()
-    bands = librosa.filters.mel(sr=RATE, n_fft=512, n_mels=64, fmin=125, fmax=7500, htk=True, norm=None)
-    np.testing.assert_allclose(layer(audio)[0, 3], bands @ spectrum, rtol=1e-4)
-    again = MelBands.from_config(layer.get_config())
-    np.testing.assert_array_equal(again(audio), layer(audio))
-
-
-def test_nothing_outside_the_limits_is_heard():
-    layer = MelBands(RATE, 160, 1024, 20, 1000.0, 3000.0)
-    heard = np.asarray(layer(np.concatenate([sine(500), sine(2000), sine(5000)])))[:, 20].sum(axis=1)
-    assert heard[1] > 0.1
-    assert max(heard[0], heard[2]) < 1e-6 * heard[1]
 
 
 def test_levels_of_vggish_are_those_of_an_unscaled_transform():

@@ -8,9 +8,8 @@ import pydantic
 from keras import layers
 
 from musicnet_tf.errors import ConfigError
-from musicnet_tf.frontends import LogPower
+from musicnet_tf.frontends import LogPower, MelSpectrogram
 from musicnet_tf.models.tagging._attention import ClassTokens, Positions, SelfAttention, layer_norm, transform
-from musicnet_tf.models.tagging.frontends import MelBands
 from musicnet_tf.models.tagging.tagger import MelTagger
 from musicnet_tf.registry import MODELS
 
@@ -51,7 +50,9 @@ class AudioSpectrogramTransformer(MelTagger):
 
     def spectra(self, audio: Any) -> Any:
         """`(batch, chunk_length)` → `(batch, chunk_frames, num_mels, 1)`."""
-        mel = MelBands(self.sample_rate, self.hop_length, self.window_length, self.num_mels, _FMIN)(audio)
+        mel = MelSpectrogram(self.sample_rate, self.hop_length, self.window_length, self.num_mels, _FMIN, htk=True)(
+            audio
+        )
         statistics = layers.BatchNormalization(center=False, scale=False, synchronized=True)
         return statistics(LogPower()(mel)[..., None])
 

@@ -9,10 +9,9 @@ import keras
 import pydantic
 from keras import layers
 
-from musicnet_tf.frontends import LogPower
+from musicnet_tf.frontends import LogPower, MelSpectrogram
 from musicnet_tf.models import HeadSpec, Model, ModelSpec
 from musicnet_tf.models.tagging._blocks import batch_norm, convolve_and_pool
-from musicnet_tf.models.tagging.frontends import MelBands
 from musicnet_tf.timebase import FrameClock
 
 EMBEDDING = "embedding"
@@ -103,7 +102,7 @@ class MelTagger(Tagger):
 
     def spectra(self, audio: Any) -> Any:
         """`(batch, chunk_length)` → `(batch, chunk_frames, num_mels, 1)`."""
-        mel = MelBands(self.sample_rate, self.hop_length, self.window_length, self.num_mels)(audio)
+        mel = MelSpectrogram(self.sample_rate, self.hop_length, self.window_length, self.num_mels, htk=True)(audio)
         return batch_norm()(LogPower()(mel)[..., None])
 
 
@@ -125,8 +124,8 @@ class AudioSetTagger(MelTagger):
 
     def spectra(self, audio: Any) -> Any:
         """`(batch, chunk_length)` → `(batch, chunk_frames, num_mels, 1)`."""
-        mel = MelBands(
-            self.sample_rate, self.hop_length, self.window_length, self.num_mels, self.fmin, self.fmax, htk=False
+        mel = MelSpectrogram(
+            self.sample_rate, self.hop_length, self.window_length, self.num_mels, self.fmin, self.fmax
         )(audio)
         return batch_norm()(LogPower()(mel))[..., None]
 

@@ -7,8 +7,8 @@ from typing import Any
 import pydantic
 from keras import layers, ops
 
+from musicnet_tf.frontends import MelSpectrogram
 from musicnet_tf.models.tagging._blocks import pool
-from musicnet_tf.models.tagging.frontends import MelBands
 from musicnet_tf.models.tagging.tagger import MelTagger
 from musicnet_tf.registry import MODELS
 
@@ -50,13 +50,9 @@ class Vggish(MelTagger):
 
         Their transform is not divided by the sum of its window, half its length, and their offset is for that scale.
         """
-        mel = MelBands(
-            self.sample_rate,
-            self.hop_length,
-            self.window_length,
-            self.num_mels,
-            _FMIN,
-            _FMAX,
+        mel = MelSpectrogram(
+            *(self.sample_rate, self.hop_length, self.window_length, self.num_mels, _FMIN, _FMAX),
+            htk=True,
             magnitude=True,
         )(audio)
         return ops.log(mel * (self.window_length / 2) + _OFFSET)[..., None]
