@@ -200,7 +200,7 @@ def _load_weights(folder: Path) -> Predictor:
 
 def forward(experiment: Experiment, network: keras.Model) -> Callable[[Any], dict[str, Any]]:
     """What is run and what is served: windows `(batch, window_length)` → head of the task → activations."""
-    heads = experiment.task.heads(experiment.model.spec())
+    heads = experiment.task.served(experiment.model.spec()).heads
 
     def run(windows: Any) -> dict[str, Any]:
         logits = network(windows, training=False)

@@ -33,19 +33,23 @@ def write_json(path: str | Path, tags: HeardTags, duration: float, model: str = 
     - `model`, and `duration` in seconds.
     - `tags`: the tags of the recording, that of the highest score first: `tag`, `score` in [0, 1], and `present`,
       whether the recording bears it by the model's thresholds.
-    - `timeline`: `start` and `stop`, seconds of stretches that lie side by side, and `scores`: tag → the score of each
-      stretch.
+    - `stretches`: what bears a tag by these thresholds: `tag`, and `start` and `stop` in seconds.
+    - `timeline`: `start` and `stop`, seconds of the frames, which lie side by side, and `scores`: tag → the score of
+      each frame.
 
-    Scores have four significant digits.
+    Scores have four significant digits, and no more than six decimals.
     """
-    borne = tags.borne()
+    borne, spans = tags.borne(), tags.spans()
+    columns = (spans.tag.tolist(), _seconds(spans.start), _seconds(spans.stop))
+    stretches = [{"tag": tag, "start": start, "stop": stop} for tag, start, stop in zip(*columns, strict=True)]
     ranked = [{"tag": tag, "score": _rounded(score), "present": tag in borne} for tag, score in tags.ranked()]
     timeline = {
         "start": _seconds(tags.start),
         "stop": _seconds(tags.stop),
         "scores": {tag: list(map(_rounded, scores)) for tag, scores in zip(tags.names, tags.timeline.T, strict=True)},
     }
-    told = {"model": model, "duration": round(duration, 6), "tags": ranked, "timeline": timeline}
+    told = {"model": model, "duration": round(duration, 6), "tags": ranked, "stretches": stretches}
+    told["timeline"] = timeline
     files.write_text(path, f"{_json(told)}\n")
 
 
@@ -185,7 +189,7 @@ FORMATS: dict[str, writers.Format] = {
 
 
 def _rounded(score: float) -> float:
-    return float(f"{score:.4g}")
+    return round(float(f"{score:.4g}"), 6)
 
 
 def _seconds(times: np.ndarray) -> list[float]:

@@ -49,13 +49,18 @@ def test_json_has_ranked_tags_and_a_time_line(tmp_path):
         {"tag": "piano", "score": 0.03528, "present": False},
     ]
     assert (told["model"], told["duration"]) == ("a model", 3.5)
+    assert told["stretches"] == [
+        {"tag": "viola", "start": 0.0, "stop": 2.0},
+        {"tag": 'wind, "low"', "start": 1.0, "stop": 3.5},
+        {"tag": "viola", "start": 3.0, "stop": 3.5},
+    ]
     assert told["timeline"] == {
         "start": [0.0, 1.0, 2.0, 3.0],
         "stop": [1.0, 2.0, 3.0, 3.5],
         "scores": {
             "viola": [0.9, 0.7, 0.2, 0.6],
             'wind, "low"': [0.2, 0.5, 0.75, 0.5],
-            "piano": [0.1235, 0.00001234, 0.0, 0.0],
+            "piano": [0.1235, 0.000012, 0.0, 0.0],
         },
     }
 
@@ -72,7 +77,7 @@ def test_csv_has_a_row_a_stretch(tmp_path):
     assert list(rows[0]) == ["start", "stop", *NAMES]
     assert [(row["start"], row["stop"]) for row in rows][2:] == [("2.000", "3.000"), ("3.000", "3.500")]
     assert [float(row['wind, "low"']) for row in rows] == [0.2, 0.5, 0.75, 0.5]
-    assert float(rows[1]["piano"]) == 0.00001234
+    assert float(rows[1]["piano"]) == 0.000012
 
 
 def test_jams_tells_the_whole_and_stretches(tmp_path):

@@ -15,6 +15,8 @@ taken as by `musicnet transcribe`.
 
 from __future__ import annotations
 
+from typing import Any
+
 from absl import flags
 
 import musicnet_tf.bin._recordings as recordings
@@ -42,7 +44,7 @@ flags.adopt_module_key_flags(recordings)
 
 def main(argv: list[str]) -> int:
     """Tags what argv names and returns 1 if any recording failed."""
-    params = {
+    params: dict[str, Any] = {
         "aggregate": _AGGREGATE.value,
         "of": _OF.value,
         "threshold": _THRESHOLD.value,
