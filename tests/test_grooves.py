@@ -284,6 +284,27 @@ def test_the_kit_is_heard_at_its_strokes_and_not_as_notes(font):
     assert not np.allclose(audio, alone, atol=1e-3)
 
 
+def test_pitched_instruments_that_speak_late_are_played_early(plain, monkeypatch, tmp_path):
+    monkeypatch.setattr(synthesis, "attack", lambda font, program, level_db: 0.01 * -level_db + 1e-4 * program)
+    played = []
+
+    def render(notes, font, sample_rate, drums=None, **options):
+        played.append((notes, drums))
+        return np.zeros(sample_rate, np.float32)
+
+    monkeypatch.setattr(synthesis, "render", render)
+    for level in (None, -5.0):
+        dataset = plain(count=1, seconds=20.0, soundfonts=(tmp_path / "any.sf2",), attack_db=level)
+        (recording,) = dataset.recordings()
+        dataset.load_audio(recording, 8000)
+    (as_composed, _), (_, kit), (early, _), (_, same_kit) = played
+    labels = dataset.load_notes(recording)
+    assert as_composed == labels and len(labels) > 20 and len(set(labels.instrument)) > 1
+    assert same_kit == kit and len(kit) > 20
+    expected = sorted(np.maximum(labels.onset - 0.05 - 1e-4 * labels.instrument, 0.0))
+    np.testing.assert_allclose(sorted(early.onset), expected)
+
+
 @needs_synthesiser
 def test_librosa_hears_the_beats_of_a_plain_piece(plain, font):
     import librosa  # slow to import: by this test alone

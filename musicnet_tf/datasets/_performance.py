@@ -1,12 +1,13 @@
-"""What a player adds to a score: tempo, its drift, notes of a chord that do not begin together, loudness."""
+"""What a player adds to a score: tempo, its drift, chords that do not begin together, slow attacks, loudness."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
-from musicnet_tf import scores
+from musicnet_tf import scores, synthesis
 from musicnet_tf.events import Notes
 
 _VELOCITY_RANGE = (45, 105)
@@ -56,6 +57,18 @@ def with_asynchrony(notes: Notes, seconds: float, rng: np.random.Generator) -> N
     early, late = np.clip(rng.normal(0.0, seconds, (2, len(notes))), -3 * seconds, 3 * seconds)
     onset = np.maximum(notes.onset + early, 0.0)
     return scores.with_columns(notes, onset=onset, offset=np.maximum(notes.offset + late, onset + _SHORTEST))
+
+
+def early(notes: Notes, soundfont: Path, attack_db: float | None) -> Notes:
+    """The notes as they must be played on a soundfont to be heard at their onsets, by `synthesis.attack`.
+
+    None of them begins before 0. Where `attack_db` is None, they are played as written.
+    """
+    if attack_db is None:
+        return notes
+    attacks = {p: synthesis.attack(soundfont, p, attack_db) for p in np.unique(notes.instrument).tolist()}
+    lead = np.array([attacks[p] for p in notes.instrument.tolist()])
+    return scores.without_overlaps(scores.with_columns(notes, onset=np.maximum(notes.onset - lead, 0.0)))
 
 
 def curved(velocity: np.ndarray, exponent: float) -> np.ndarray:

@@ -63,6 +63,7 @@ class Grooves(Dataset):
         drift: largest standard deviation of the logarithm of a drifting tempo.
         asynchrony: largest standard deviation in seconds of strokes about the beat; machines in some styles are exact.
         changes: whether tempi change and slow down, and metres change.
+        attack_db: pitched notes are played early, as of `rendered`; as composed where it is None.
         tune_cents: the recording is out of tune by up to so many hundredths of a semitone.
         reverb: share of recordings with FluidSynth's own reverberation.
         effects: what recordings go through afterwards, see `effects.Effects`.
@@ -83,6 +84,7 @@ class Grooves(Dataset):
     drift: float = pydantic.Field(0.03, ge=0, le=0.5)
     asynchrony: float = pydantic.Field(0.012, ge=0, le=0.1)
     changes: bool = True
+    attack_db: float | None = pydantic.Field(None, lt=0)
     tune_cents: float = pydantic.Field(20.0, ge=0, le=100)
     reverb: float = pydantic.Field(0.5, ge=0, le=1)
     effects: Effects = RECORDED
@@ -107,7 +109,9 @@ class Grooves(Dataset):
         level_db = {program: rng.uniform(_BAND_DB, 0.0) for program in programs}
         reverb = bool(rng.random() < self.reverb)
         play = functools.partial(synthesis.render, sample_rate=sample_rate, duration=self.seconds, reverb=reverb)
-        band = play(played.notes, one_of(fonts, rng), cents=dict.fromkeys(programs, cents), level_db=level_db)
+        font = one_of(fonts, rng)
+        notes = _performance.early(played.notes, font, self.attack_db)
+        band = play(notes, font, cents=dict.fromkeys(programs, cents), level_db=level_db)
         kit = play(Notes.empty(), one_of(fonts, rng), drums=played.drums)
         audio = band + 10 ** (rng.uniform(*_KIT_DB) / 20) * kit
         audio = (audio * (0.9 / max(float(np.abs(audio).max(initial=0.0)), 1e-9))).astype(np.float32)

@@ -223,7 +223,7 @@ class Rendered(Dataset):
             part = notes[np.isin(notes.instrument, together)]
             sound = {p: self._one_of(self.substitutes, id, p, "substitute") for p in together}
             audio += synthesis.render(
-                self._early(_revoiced(part, sound), fonts[font]),
+                _performance.early(_revoiced(part, sound), fonts[font], self.attack_db),
                 fonts[font],
                 sample_rate,
                 duration=duration,
@@ -232,14 +232,6 @@ class Rendered(Dataset):
                 level_db={sound[p]: level_db.get(p, 0.0) for p in together},
             )
         return audio
-
-    def _early(self, notes: Notes, font: Path) -> Notes:
-        """The notes as they must be played on a soundfont to be heard at their onsets."""
-        if self.attack_db is None:
-            return notes
-        attacks = {p: synthesis.attack(font, p, self.attack_db) for p in np.unique(notes.instrument).tolist()}
-        early = np.array([attacks[p] for p in notes.instrument.tolist()])
-        return scores.without_overlaps(scores.with_columns(notes, onset=np.maximum(notes.onset - early, 0.0)))
 
     def _font(self, recording: Recording, program: int, fonts: list[str]) -> str:
         if not self.font_per_voice:
