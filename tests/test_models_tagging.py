@@ -269,6 +269,22 @@ def test_a_graph_for_batches_of_any_size_tells_the_same(name):
         np.testing.assert_allclose(told[head], expected, rtol=1e-4, atol=1e-5)
 
 
+def test_spectra_are_masked_in_training_alone():
+    plain, masked = (
+        small("instrument_cnn", dropout=0.0, block_dropout=0.0, spec_augment=stripes)
+        for stripes in (None, {"masks": 1, "frames": 20, "bands": 8})
+    )
+    networks = [model.build() for model in (plain, masked)]
+    networks[1].set_weights(networks[0].get_weights())
+    audio = noise(plain, count=6)
+    one, other = (network(audio, training=False)["tag"] for network in networks)
+    np.testing.assert_array_equal(one, other)
+    one, other = (network(audio, training=True)["tag"] for network in networks)
+    assert np.abs(one - other).max() > 1e-3
+    assert make("panns_cnn14").spec_augment.model_dump() == {"masks": 2, "frames": 64, "bands": 8}
+    assert plain.spec_augment is None
+
+
 @pytest.mark.parametrize("name", SMALL)
 def test_a_config_makes_the_same_model_again(name):
     model = small(name)
@@ -314,6 +330,7 @@ def _layers_of_ours(network):
         ("hts_at", {"heads": (2,)}, "2 stages need as many numbers of heads, not 1"),
         ("hts_at", {"chunk_frames": 100}, "100 frames of 8 bands do not fold into a square"),
         ("hts_at", {"num_mels": 9, "chunk_frames": 144}, "bands in multiples of 8"),
+        ("panns_cnn6", {"spec_augment": {"frames": 0}}, "spec_augment.frames"),
         ("instrument_cnn", {"pools": ((1, 2), (5, 2))}, "3 filters need as many pools, not 2"),
         ("instrument_cnn", {"chunk_frames": 45}, "45 spectra is not made of frames of 10"),
         ("instrument_cnn", {"frame_spectra": 4}, "of 4, or these not of steps of 5"),

@@ -11,6 +11,7 @@ from keras import layers
 
 from musicnet_tf.models.tagging import _blocks, hts_at
 from musicnet_tf.models.tagging._attention import ClassTokens, Positions, SelfAttention, transform
+from musicnet_tf.models.tagging._spec_augment import SpecAugment
 from musicnet_tf.models.tagging.frontends import HarmonicBands
 from musicnet_tf.models.tagging.vggish import Vggish
 
@@ -84,6 +85,71 @@ def test_the_gradient_of_the_width_is_its_difference():
     slope = float(tape.gradient(loss, layer.q.value))
     assert slope < 0, "wider filters hear more"
     assert slope == pytest.approx((total(1.305) - total(1.295)) / 0.01, rel=0.02)
+
+
+def stripes(masked):
+    """How wide the runs of `True` are."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], masked.astype(int), [0]])))
+    return edges[1::2] - edges[::2]
+
+
+def test_one_mask_is_narrower_than_stated_and_anywhere():
+    layer, spectra = SpecAugment(masks=1, frames=9, bands=4, seed=0), draw(2000, 30, 12, 1)
+    heard = np.asarray(layer(spectra, training=True))
+    mean = spectra.mean(axis=(1, 2, 3))
+    masked = np.isclose(heard[..., 0], mean[:, None, None], atol=1e-6)
+    assert (heard[..., 0][~masked] == spectra[..., 0][~masked]).all()
+    frames, bands = masked.all(axis=2), masked.all(axis=1)
+    assert (masked == frames[:, :, None] | bands[:, None]).mean() > 0.999
+    for cells, width in ((frames, 9), (bands, 4)):
+        runs = [stripes(example) for example in cells]
+        assert max(map(len, runs)) == 1
+        widths = np.array([run[0] if len(run) else 0 for run in runs])
+        # All widths from 0 on are as likely: 2000 draws leave each within 4 deviations of its share.
+        expected, deviation = 2000 / width, np.sqrt(2000 / width * (1 - 1 / width))
+        assert (np.abs(np.bincount(widths, minlength=width) - expected) < 4 * deviation).all()
+        assert len(np.bincount(widths)) == width
+        assert cells[:, 0].any()
+        assert cells[:, -1].any()
+
+
+def covered(length, width):
+    """How likely each cell is to lie under a mask, by counting all masks that there are."""
+    likely = np.zeros(length)
+    for size in range(width):
+        for first in range(length - size + 1):
+            likely[first : first + size] += 1 / (width * (length - size + 1))
+    return likely
+
+
+def test_two_masks_take_the_stated_share():
+    """Of 64 frames and 8 bands at most, mean widths are 31.5 and 3.5; some masks overlap."""
+    spectra = draw(400, 250, 64, 1)
+    share = np.mean(np.asarray(SpecAugment(seed=1)(spectra, training=True)) != spectra)
+    frames, bands = covered(250, 64), covered(64, 8)
+    assert frames.sum() == pytest.approx(31.5)
+    assert bands.sum() == pytest.approx(3.5)
+    kept = ((1 - frames) ** 2).mean() * ((1 - bands) ** 2).mean()
+    assert share == pytest.approx(1 - kept, rel=0.05)
+
+
+def test_masks_are_of_training_alone_and_their_seed_decides_them():
+    spectra = draw(3, 200, 40, 1)
+    np.testing.assert_array_equal(SpecAugment()(spectra), spectra)
+    one, same, other = (np.asarray(SpecAugment(seed=seed)(spectra, training=True)) for seed in (5, 5, 6))
+    np.testing.assert_array_equal(one, same)
+    assert (one != other).any()
+    again = SpecAugment.from_config(SpecAugment(1, 30, 5, seed=5).get_config())
+    assert (again.masks, again.frames, again.bands, again.seed) == (1, 30, 5, 5)
+    layer = SpecAugment(seed=5)
+    first, second = (np.asarray(layer(spectra, training=True)) for _ in range(2))
+    assert (first != second).any(), "every step has masks of its own"
+    assert ((first[0] == spectra[0]) != (first[1] == spectra[1])).any(), "and so has every example"
+
+
+def test_masks_wider_than_the_spectra_are_cut():
+    heard = SpecAugment(seed=0)(draw(50, 6, 4, 1), training=True)
+    assert np.isfinite(heard).all()
 
 
 def test_a_residual_block_passes_by_what_fits_and_convolves_what_does_not():

@@ -48,7 +48,7 @@ class AudioSpectrogramTransformer(MelTagger):
     layer_dropout: float = pydantic.Field(default=0.0, ge=0, lt=1)
     dropout: float = pydantic.Field(default=0.0, ge=0, lt=1)
 
-    def spectra(self, audio: Any) -> Any:
+    def levels(self, audio: Any) -> Any:
         """`(batch, chunk_length)` → `(batch, chunk_frames, num_mels, 1)`."""
         mel = MelSpectrogram(self.sample_rate, self.hop_length, self.window_length, self.num_mels, _FMIN, htk=True)(
             audio

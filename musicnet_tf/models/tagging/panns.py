@@ -8,6 +8,7 @@ import pydantic
 from keras import layers, ops
 
 from musicnet_tf.models.tagging._blocks import pool, rectified
+from musicnet_tf.models.tagging._spec_augment import Stripes
 from musicnet_tf.models.tagging.tagger import AudioSetTagger, tag_logits
 from musicnet_tf.registry import MODELS
 
@@ -15,7 +16,7 @@ from musicnet_tf.registry import MODELS
 class Panns(AudioSetTagger):
     """Log-mel spectra of 10 s → blocks of convolutions, means of whose cells are kept → a dense layer → tags.
 
-    Over frequency the mean is taken, over time mean and maximum, added. SpecAugment is augmentation, and not here.
+    Over frequency the mean is taken, over time mean and maximum, added. In training spectra are masked as published.
 
     Attributes:
         filters: of each block; after each, time and frequency are halved, but where `unpooled` says.
@@ -33,6 +34,7 @@ class Panns(AudioSetTagger):
     """Blocks at the end that are not pooled."""
 
     filters: tuple[pydantic.PositiveInt, ...] = pydantic.Field(default=(64, 128, 256, 512), min_length=1)
+    spec_augment: Stripes | None = Stripes()
     dense: int = pydantic.Field(default=512, gt=0)
     block_dropout: float = pydantic.Field(default=0.2, ge=0, lt=1)
 

@@ -12,6 +12,7 @@ from keras import layers
 from musicnet_tf.frontends import LogPower, MelSpectrogram
 from musicnet_tf.models import HeadSpec, Model, ModelSpec
 from musicnet_tf.models.tagging._blocks import batch_norm, convolve_and_pool
+from musicnet_tf.models.tagging._spec_augment import SpecAugment, Stripes
 from musicnet_tf.timebase import FrameClock
 
 EMBEDDING = "embedding"
@@ -89,18 +90,25 @@ class MelTagger(Tagger):
         window_length: of the spectra, in samples.
         num_mels: bands.
         chunk_frames: spectra in a chunk.
+        spec_augment: what is masked of the spectra in training, if anything.
     """
 
     hop_length: int = pydantic.Field(default=256, gt=0)
     window_length: int = pydantic.Field(default=512, gt=0)
     num_mels: int = pydantic.Field(default=128, gt=0)
     chunk_frames: int = pydantic.Field(default=231, gt=0)
+    spec_augment: Stripes | None = None
 
     @property
     def chunk_length(self) -> int:
         return self.chunk_frames * self.hop_length
 
     def spectra(self, audio: Any) -> Any:
+        """What the network sees, masked in training: `(batch, chunk_length)` → `(batch, chunk_frames, num_mels, 1)`."""
+        levels = self.levels(audio)
+        return levels if self.spec_augment is None else SpecAugment(**self.spec_augment.model_dump())(levels)
+
+    def levels(self, audio: Any) -> Any:
         """`(batch, chunk_length)` → `(batch, chunk_frames, num_mels, 1)`."""
         mel = MelSpectrogram(self.sample_rate, self.hop_length, self.window_length, self.num_mels, htk=True)(audio)
         return batch_norm()(LogPower()(mel)[..., None])
@@ -122,7 +130,7 @@ class AudioSetTagger(MelTagger):
     fmin: float = pydantic.Field(default=50.0, ge=0)
     fmax: float = pydantic.Field(default=14000.0, gt=0)
 
-    def spectra(self, audio: Any) -> Any:
+    def levels(self, audio: Any) -> Any:
         """`(batch, chunk_length)` → `(batch, chunk_frames, num_mels, 1)`."""
         mel = MelSpectrogram(
             self.sample_rate, self.hop_length, self.window_length, self.num_mels, self.fmin, self.fmax

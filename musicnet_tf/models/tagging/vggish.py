@@ -45,7 +45,7 @@ class Vggish(MelTagger):
     bottleneck: int = pydantic.Field(default=0, ge=0)
     dropout: float = pydantic.Field(default=0.0, ge=0, lt=1)
 
-    def spectra(self, audio: Any) -> Any:
+    def levels(self, audio: Any) -> Any:
         """`(batch, chunk_length)` → `(batch, chunk_frames, num_mels, 1)`, logarithms of sums of amplitudes.
 
         Their transform is not divided by the sum of its window, half its length, and their offset is for that scale.
