@@ -65,7 +65,8 @@ class ClipDataset(TaggedDataset):
 
     def recordings(self) -> list[Recording]:
         _layout.need_root(self.root, self.name)
-        return [clip.recording for clip in self._at_hand().values()]
+        _known.cache_clear()  # so that what has changed is read anew, and once
+        return [clip.recording for clip in _known(self).values()]
 
     def load_audio(self, recording: Recording, sample_rate: int) -> np.ndarray:
         path = self._clip(recording).audio
@@ -98,7 +99,7 @@ class ClipDataset(TaggedDataset):
 
 @functools.lru_cache(maxsize=4)
 def _known(dataset: ClipDataset) -> dict[str, Clip]:
-    """What is listed is read once a process, not once a recording: some lists are long."""
+    """Id → clip; read once, not once a recording, as some lists are long."""
     return dataset._at_hand()
 
 

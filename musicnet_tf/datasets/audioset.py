@@ -44,10 +44,12 @@ class _Segment(NamedTuple):
 
     def stems(self, alone: bool) -> Iterator[str]:
         """How those who fetched the audio have named it; after the video only where no other part of it is listed."""
+        if alone:
+            yield from (f"Y{self.video}", self.video)
         spans = [(number.format(self.start), number.format(self.stop)) for number in ("{:.3f}", "{:g}", "{:.1f}")]
-        times = [f"_{start}{joint}{stop}" for start, stop in spans for joint in "_-"]
-        times += [f"_{start}" for start, _ in spans] + [f"_{round(1000 * self.start)}"]
-        yield from (f"{y}{self.video}{time}" for time in (*times, *[""] * alone) for y in ("Y", ""))
+        times = [f"{start}{joint}{stop}" for start, stop in spans for joint in "_-"]
+        times += [start for start, _ in spans] + [str(round(1000 * self.start))]
+        yield from (f"{y}{self.video}_{time}" for time in times for y in ("Y", ""))
 
 
 class _Classes(NamedTuple):
