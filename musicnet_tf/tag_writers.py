@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from musicnet_tf import files, writers
-from musicnet_tf.decode.tags import HeardTags, short
+from musicnet_tf.decode.heard_tags import HeardTags, short
 from musicnet_tf.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from musicnet_tf import decode as decoders
 from musicnet_tf import windowing
-from musicnet_tf.decode.tags import TagDecoding, decode, names_of, short
+from musicnet_tf.decode.heard_tags import short
+from musicnet_tf.decode.tags import TagDecoding, decode, names_of
 from musicnet_tf.errors import ConfigError, ModelError
 from musicnet_tf.events import TagSpans
 from musicnet_tf.manifest import Manifest
@@ -113,6 +114,12 @@ def test_what_the_recording_bears_and_when():
     tags = decode(FOURTHS, spec(), params, duration=1.75)
     assert tags.borne() == {"cello", "flute"} and params.count(tags) == 2  # of piano, 0.3 / 3.5 is less than 0.15
     assert tags.spans() == TagSpans([0.0, 0.0, 1.0, 1.5], [1.0, 0.5, 1.75, 1.75], ["cello", "flute", "flute", "piano"])
+
+
+def test_what_was_heard_beyond_the_end_bears_nothing():
+    tags = decode(FOURTHS, spec(), TagDecoding(), duration=0.75)
+    assert tags.scores.tolist() == pytest.approx([(0.9 + 0.35) / 1.5, (0.5 + 0.125) / 1.5, 0.1])
+    assert tags.spans() == TagSpans([0.0, 0.0], [0.75, 0.5], ["cello", "flute"])
 
 
 def test_the_line_tells_what_is_borne_or_what_is_likeliest():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -12,8 +11,8 @@ from scipy import special
 
 from musicnet_tf import windowing
 from musicnet_tf.decode import Decoding
+from musicnet_tf.decode.heard_tags import HeardTags, Stretches, short
 from musicnet_tf.errors import ConfigError, ModelError
-from musicnet_tf.events import Tags, TagSpans
 from musicnet_tf.models import ModelSpec
 from musicnet_tf.registry import DECODERS, nearest
 from musicnet_tf.timebase import FrameClock
@@ -133,67 +132,10 @@ class TagDecoding(Decoding):
         return np.log(inner) if self.exclusive else special.logit(inner)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Stretches:
-    """All that was heard of a recording.
-
-    Attributes:
-        names: of the tags.
-        scores: float64 `(frames, tags)`.
-        start, stop: seconds, float64 `(frames,)`.
-        hop: seconds that a whole stretch lasts.
-        embedding: float32 `(frames, features)`, where the model tells it.
-    """
-
-    names: tuple[str, ...]
-    scores: np.ndarray
-    start: np.ndarray
-    stop: np.ndarray
-    hop: float
-    embedding: np.ndarray | None
-
-    def weights(self) -> np.ndarray:
-        """What part of a stretch is recording, float64 `(frames,)`."""
-        return (self.stop - self.start) / self.hop
-
-    def ending(self, duration: float) -> Stretches:
-        """The same, of a recording that ends after so many seconds."""
-        return dataclasses.replace(self, stop=np.clip(self.stop, self.start, max(duration, 0.0)))
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class HeardTags(Tags):
-    """Tags, and which of them are borne.
-
-    Attributes:
-        present: by the recording, bool `(tags,)`.
-        active: by each stretch, bool `(frames, tags)`.
-        whole: what they were told from.
-    """
-
-    present: np.ndarray = dataclasses.field(kw_only=True)
-    active: np.ndarray = dataclasses.field(kw_only=True)
-    whole: Stretches = dataclasses.field(kw_only=True)
-
-    def borne(self) -> set[str]:
-        """The tags that the recording bears."""
-        return {name for name, present in zip(self.names, self.present, strict=True) if present}
-
-    def spans(self) -> TagSpans:
-        """The stretches of time that bear a tag, those that touch joined; sorted by start, then by tag."""
-        frame, tag = np.nonzero(self.active)
-        return TagSpans(self.start[frame], self.stop[frame], np.array(self.names, str)[tag]).merged()
-
-
 def names_of(spec: ModelSpec) -> tuple[str, ...]:
     """What a model's tags are called: the labels of its head, or `tag 0`, `tag 1` … where it has none."""
     head = spec.heads["tag"]
     return head.labels or tuple(f"tag {index}" for index in range(head.num_classes))
-
-
-def short(score: float) -> str:
-    """`0.983` → `.98`."""
-    return f"{score:.2f}".removeprefix("0")
 
 
 def decode(
