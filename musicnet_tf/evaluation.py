@@ -71,7 +71,7 @@ def evaluate_model(
     """Scores a model on a split of a corpus, piece by piece; a piece that cannot be read is listed, not fatal.
 
     What scores a piece has, and all pooled, the scorer of the model's task tells: `metrics.note_scorer.NoteScorer`,
-    `metrics.beat_scorer.BeatScorer`.
+    `metrics.beat_scorer.BeatScorer`, `metrics.tag_scorer.TagScorer`.
 
     Args:
         predictor: the model.
@@ -79,7 +79,8 @@ def evaluate_model(
         split: `train`, `validation`, `test` or `all`.
         recordings: only these of the split.
         thresholds: chosen on *other* recordings; by default the manifest's.
-        options: of the task's scorer: `protocol` and `c` of notes, `trim_seconds` of beats.
+        options: of the task's scorer: `protocol` and `c` of notes, `trim_seconds` of beats,
+            `least_seconds` of tags.
 
     Raises:
         DatasetError: where nothing is selected, nothing of it could be read, or the corpus does not tell what the
@@ -250,6 +251,7 @@ def _finished(report: Report, scorer: Scorer, place: Path) -> Report:
         count = len(report.failed) + sum(map(len, scorer.left_out.values()))
         raise DatasetError(f"{place}: none of {count} pieces could be evaluated; {reasons[0][0]}: {reasons[0][1]}")
     report.pooled, report.curves, report.left_out = scorer.pooled(), scorer.curves(), scorer.left_out
+    report.by_class, report.confusion = scorer.by_class(), scorer.confusion()
     return report
 
 

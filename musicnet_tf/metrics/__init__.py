@@ -48,6 +48,9 @@ class Scorer(abc.ABC):
         columns: scores that a table shows, where there are any, and their headings.
         options: what `of` takes besides, and `__init__` as well where there is no model.
         drawn: scores that a figure draws a bar of for each piece, and what they are called there.
+        class_columns: scores of classes (see `by_class`) that a table shows, where there are any, and their headings.
+        drawn_of_classes: those that a figure draws a bar of for each class, and what they are called there.
+        curves_title: what `curves` are of.
         estimates, references: suffixes of files of events, those that are preferred first.
         parameters: of the task's decoder.
         left_out: why pieces lack scores that others have → their names.
@@ -58,6 +61,9 @@ class Scorer(abc.ABC):
     columns: ClassVar[Mapping[str, str]]
     options: ClassVar[tuple[str, ...]] = ()
     drawn: ClassVar[Mapping[str, str]]
+    class_columns: ClassVar[Mapping[str, str]] = {}
+    drawn_of_classes: ClassVar[Mapping[str, str]] = {}
+    curves_title: ClassVar[str] = ""
     estimates: ClassVar[tuple[str, ...]]
     references: ClassVar[tuple[str, ...]]
     parameters: ClassVar[type[Chosen]]
@@ -123,6 +129,17 @@ class Scorer(abc.ABC):
 
     def curves(self) -> dict[str, dict[str, list[float]]]:
         """Name → columns of a curve, pooled over the pieces."""
+        return {}
+
+    def by_class(self) -> dict[str, dict[str, dict[str, float]]]:
+        """What is scored → class → score names → values, pooled; `positives` tells of each class how often it is true.
+
+        Only of tasks whose classes are few and have names.
+        """
+        return {}
+
+    def confusion(self) -> dict[str, dict[str, dict[str, int]]]:
+        """What is scored → true class → the class that was found → how often; of classes that exclude one another."""
         return {}
 
     def _leave_out(self, reason: str, id: str) -> None:

@@ -52,6 +52,7 @@ class NoteScorer(Scorer):
         "protocol/all/average_precision": "paper AP",
     }
     drawn: ClassVar[Mapping[str, str]] = {"onset/f1": "note onset F1", "frame/f1": "frame F1"}
+    curves_title: ClassVar[str] = "MusicNet protocol"
     options: ClassVar[tuple[str, ...]] = ("protocol", "c")
     estimates: ClassVar[tuple[str, ...]] = (".mid", ".midi", ".csv", ".tsv", ".txt")
     references: ClassVar[tuple[str, ...]] = (".csv", ".tsv", ".txt", ".mid", ".midi")

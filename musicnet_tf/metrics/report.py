@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import types
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from musicnet_tf import files
-from musicnet_tf.metrics import Scorer
+from musicnet_tf.metrics import Scorer, report_figure
 
 JSON_NAME = "evaluation.json"
 FIGURE_NAME = "evaluation.png"
+
+_Rows = Mapping[str, Mapping[str, float]]
 
 
 @dataclasses.dataclass
@@ -23,10 +26,14 @@ class Report:
     Attributes:
         columns: the scores that the table shows, where there are any, and their headings. The JSON holds all.
         drawn: those that the figure shows, and what they are called there.
+        class_columns, drawn_of_classes: the same of classes.
+        curves_title: what the curves are of.
         settings: what was evaluated, and every parameter that moves a figure.
         pieces: piece → score name → value.
         pooled: score name → value over all pieces as if they were one, where that has a meaning.
         curves: name → columns of a precision-recall curve, pooled over the pieces.
+        by_class: what is scored → class → score name → value, pooled over the pieces.
+        confusion: what is scored → true class → the class that was found → how often.
         unpaired: `estimates` and `references` → names that have no partner.
         failed: piece → why it could not be evaluated.
         left_out: why pieces lack scores that others have → their names.
@@ -34,10 +41,15 @@ class Report:
 
     columns: Mapping[str, str]
     drawn: Mapping[str, str]
+    class_columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    drawn_of_classes: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    curves_title: str = ""
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     pieces: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
     pooled: dict[str, float] = dataclasses.field(default_factory=dict)
     curves: dict[str, dict[str, list[float]]] = dataclasses.field(default_factory=dict)
+    by_class: dict[str, dict[str, dict[str, float]]] = dataclasses.field(default_factory=dict)
+    confusion: dict[str, dict[str, dict[str, int]]] = dataclasses.field(default_factory=dict)
     unpaired: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     failed: dict[str, str] = dataclasses.field(default_factory=dict)
     left_out: dict[str, list[str]] = dataclasses.field(default_factory=dict)
@@ -45,7 +57,8 @@ class Report:
     @classmethod
     def of(cls, scorer: Scorer, settings: Mapping[str, Any]) -> Report:
         """An empty one of what a scorer scores, with the scorer's settings after those given."""
-        return cls(scorer.columns, scorer.drawn, {**settings, **scorer.settings()})
+        shown = (scorer.columns, scorer.drawn, scorer.class_columns, scorer.drawn_of_classes, scorer.curves_title)
+        return cls(*shown, settings={**settings, **scorer.settings()})
 
     def add(self, name: str, scores: dict[str, float]) -> None:
         """A piece, if it has scores."""
@@ -65,6 +78,8 @@ class Report:
             "num_pieces": len(self.pieces),
             "mean": self.mean,
             "pooled": self.pooled,
+            **({"by_class": self.by_class} if self.by_class else {}),
+            **({"confusion": self.confusion} if self.confusion else {}),
             "pieces": self.pieces,
             "unpaired": self.unpaired,
             "failed": self.failed,
@@ -83,68 +98,57 @@ class Report:
         return [folder / JSON_NAME, folder / FIGURE_NAME]
 
     def table(self) -> str:
-        """A row a piece, then the mean and, if any, the pooled scores, in aligned columns; `-` where there is none."""
-        mean = self.mean
-        keys = [key for key in self.columns if key in mean]
-        rows = [["piece", *(self.columns[key] for key in keys)]]
-        rows += [_row(name, scores, keys) for name, scores in self.pieces.items()]
-        rows += [_row("mean", mean, keys)] + ([_row("pooled", self.pooled, keys)] if self.pooled else [])
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = ["  ".join(_aligned(row, widths)).rstrip() for row in rows]
-        rule, last = "-" * max(map(len, lines)), len(self.pieces) + 1
-        return "\n".join([lines[0], rule, *lines[1:last], rule, *lines[last:]])
+        """A row a piece, then the mean and, if any, the pooled scores, in aligned columns; `-` where there is none.
+
+        Below it tables of the classes, and of what they were taken for, where there are any.
+        """
+        known = {**self.mean, **self.pooled}
+        columns = {key: heading for key, heading in self.columns.items() if key in known}
+        last = {"mean": self.mean} | ({"pooled": self.pooled} if self.pooled else {})
+        tables = [_table("piece", columns, self.pieces, last)]
+        for title, classes in self.by_class.items():
+            known = {key: value for row in classes.values() for key, value in row.items()}
+            columns = {key: heading for key, heading in self.class_columns.items() if key in known}
+            tables.append(_table(title, columns, classes))
+        for title, counts in self.confusion.items():
+            tables.append(_table(f"{title}: true, taken for", {name: name for name in counts}, counts))
+        return "\n\n".join(tables)
 
     def remarks(self) -> list[str]:
-        """A line for each piece that is not in the table, and for all that lack a partner."""
+        """A line for each piece that is not in the table, for classes without scores, and for what lacks a partner."""
         lines = [f"failed: {name}: {reason}" for name, reason in self.failed.items()]
         for reason, names in self.left_out.items():
             lines.append(f"{len(names)} pieces {reason}, not scored for it: {', '.join(names)}")
+        for title, classes in self.by_class.items():
+            if absent := [name for name, row in classes.items() if not row["positives"]]:
+                lines.append(f"{title}: nothing is {', '.join(absent)}; in no mean over classes")
         for side, names in self.unpaired.items():
             if names:
                 lines.append(f"{len(names)} {side} without a partner, not scored: {', '.join(names)}")
         return lines
 
     def figure(self) -> Any:
-        """A `matplotlib.figure.Figure`: the `drawn` scores of each piece, and the curves where there are any."""
-        # Not pyplot: it would look for a display and keep the figure alive.
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
-        height = max(3.5, 1.2 + 0.32 * len(self.pieces))
-        figure = Figure(figsize=(11 if self.curves else 7, height), layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = figure.subplots(1, 2 if self.curves else 1, squeeze=False)[0]
-        self._draw_bars(axes[0])  # its legend is the figure's, and takes what is drawn so far
-        if self.curves:
-            self._draw_curves(axes[1])
-        return figure
-
-    def _draw_bars(self, axes: Any) -> None:
-        names, mean = list(self.pieces), self.mean
-        rows = np.arange(len(names))
-        drawn = {key: label for key, label in self.drawn.items() if key in mean}
-        step = 0.8 / len(drawn)
-        for k, (key, label) in enumerate(drawn.items()):
-            shift = (k - (len(drawn) - 1) / 2) * step
-            values = [self.pieces[name].get(key, 0.0) for name in names]
-            bars = axes.barh(rows + shift, values, 0.95 * step, label=f"{label} (mean {mean.get(key, 0.0):.3f})")
-            axes.axvline(mean.get(key, 0.0), linestyle=":", color=bars.patches[0].get_facecolor())
-        axes.set(xlim=(0, 1), xlabel="F1")
-        # A name may hold $, which would start mathematics.
-        axes.set_yticks(rows, [name.replace("$", r"\$") for name in names])
-        axes.invert_yaxis()
-        axes.figure.legend(loc="outside lower left", ncols=2, frameon=False)
-
-    def _draw_curves(self, axes: Any) -> None:
-        for name, curve in self.curves.items():
-            axes.plot(curve["recall"], curve["precision"], label=name)
-        axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="recall", ylabel="precision", title="MusicNet protocol")
-        axes.grid(alpha=0.3)
-        axes.legend(frameon=False)
+        """As `report_figure.draw` draws it, a `matplotlib.figure.Figure`."""
+        return report_figure.draw(self)
 
 
-def _row(name: str, scores: dict[str, float], keys: list[str]) -> list[str]:
-    return [name, *(f"{scores[key]:.3f}" if key in scores else "-" for key in keys)]
+def _table(corner: str, columns: Mapping[str, str], rows: _Rows, last: _Rows = types.MappingProxyType({})) -> str:
+    """A heading, a line, the rows, and beneath another line the last ones."""
+    cells = [[corner, *columns.values()], *(_row(name, rows[name], columns) for name in rows)]
+    cells += [_row(name, last[name], columns) for name in last]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ["  ".join(_aligned(row, widths)).rstrip() for row in cells]
+    rule, body = "-" * max(map(len, lines)), len(rows) + 1
+    return "\n".join([lines[0], rule, *lines[1:body], *([rule] if last else []), *lines[body:]])
+
+
+def _row(name: str, scores: Mapping[str, float], keys: Iterable[str]) -> list[str]:
+    return [name, *(_cell(scores[key]) if key in scores else "-" for key in keys)]
+
+
+def _cell(value: float) -> str:
+    """Counts are whole."""
+    return str(value) if isinstance(value, int) else f"{value:.3f}"
 
 
 def _aligned(row: list[str], widths: list[int]) -> list[str]:
