@@ -34,7 +34,7 @@ class Stretches:
 
     def ending(self, duration: float) -> Stretches:
         """The same, of a recording that ends after so many seconds."""
-        return dataclasses.replace(self, stop=np.clip(self.stop, self.start, max(duration, 0.0)))
+        return dataclasses.replace(self, stop=np.maximum(np.minimum(self.stop, duration), self.start))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
