@@ -1,7 +1,8 @@
-"""Transforms of training windows that keep their labels true. Pure TensorFlow ops, stateless seeds.
+"""Transforms of training windows that keep their labels true, from stateless seeds.
 
-`transposed` cuts a window out of an excerpt and moves the labels with it; `augment` changes the sound of a
-window alone. Audio is float32 `(samples,)`, a seed int32 `(2,)`.
+`transposed` cuts a window out of an excerpt and moves the labels with it; `played` does the same to what a chain of
+effects makes of a stretch; `augment` changes the sound of a window alone; `mixup` mixes the windows of a batch. All but
+`played`, which runs NumPy, are pure TensorFlow ops. Audio is float32 `(samples,)`, a seed int32 `(2,)`.
 """
 
 from __future__ import annotations
@@ -10,10 +11,17 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pydantic
 import tensorflow as tf
 
-_TIMES = ("notes/onset", "notes/offset", "beats/time")  # of a record, in samples
+from musicnet_tf import effects
+from musicnet_tf.effects import Chain
+from musicnet_tf.targets import UNKNOWN
+
+_TIMES = ("notes/onset", "notes/offset", "beats/time", "tags/start", "tags/stop")  # of a record, in samples
+_BEGINNINGS = ("notes/onset", "tags/start")  # of what lasts
+_ROUNDING = 1e-4  # of a sample: what floating point adds to a whole number of them
 
 
 class Augmentation(pydantic.BaseModel):
@@ -28,6 +36,11 @@ class Augmentation(pydantic.BaseModel):
             labels with it, by playing it faster or slower (Thickstun et al. 2018: 5).
         jitter: it is put out of tune by up to this part of a semitone either way, which the labels do not
             tell (Thickstun et al. 2018: 0.1).
+        effects: what windows go through afterwards, with probabilities and ranges: `contrastive`, `toolbox` or
+            `recorded`; a mapping of names in `effects.EFFECTS` to their values, in the order in which they come; or
+            a list of such mappings. Labels follow those that move notes, as `pitch_shift` and `time_stretch`.
+        mixup: windows of a batch are mixed by pairs, audio and targets alike, in parts that are drawn from
+            Beta(mixup, mixup) (Zhang et al. 2018); not at all where it is 0. For the task of tags.
     """
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
@@ -37,11 +50,18 @@ class Augmentation(pydantic.BaseModel):
     tilt_db: float = pydantic.Field(default=0.0, ge=0)
     pitch_shift: int = pydantic.Field(default=0, ge=0, le=24)
     jitter: float = pydantic.Field(default=0.0, ge=0, le=0.5)
+    effects: Chain = ()
+    mixup: float = pydantic.Field(default=0.0, ge=0, allow_inf_nan=False)
 
     @property
     def transposes(self) -> bool:
         """Whether `transposed` changes anything."""
         return bool(self.pitch_shift or self.jitter)
+
+    @property
+    def moves(self) -> bool:
+        """Whether anything moves labels."""
+        return self.transposes or _moves(self.effects)
 
 
 def augment(audio: tf.Tensor, sample_rate: int, settings: Augmentation, seed: tf.Tensor) -> tf.Tensor:
@@ -84,6 +104,84 @@ def transposed(
     start = start * tf.maximum(size - stretch, 0) // tf.maximum(size - length, 1)
     moved = {name: _on_window(record[name], start, scale) for name in _TIMES if name in record}
     return resample(excerpt, start, scale, length), {**record, **moved, "notes/pitch": record["notes/pitch"] + shift}
+
+
+def played(
+    audio: tf.Tensor,
+    record: Mapping[str, Any],
+    sample_rate: int,
+    length: int,
+    chain: Chain,
+    seed: tf.Tensor,
+) -> tuple[tf.Tensor, dict[str, Any]]:
+    """A window after a chain of effects, and its labels.
+
+    The effects run in NumPy, in the process that reads the records: such a pipeline cannot be sent to another one.
+
+    Args:
+        audio: the stretch that the window is made of, `effects.reads` tells how long.
+        record: tensors by the names of `records.FEATURES`, event times in samples of the stretch.
+        sample_rate: of the audio.
+        length: samples of the window.
+
+    Returns:
+        samples: `(length,)`; silence where the stretch is too short.
+        record: the same with pitches moved, by the nearest semitone, and event times in samples of the window.
+    """
+    names = [name for name in _TIMES if name in record] if _moves(chain) else []
+
+    def play(audio: np.ndarray, seed: np.ndarray, *times: np.ndarray) -> list[np.ndarray]:
+        sound = effects.play(audio, sample_rate, chain, np.random.default_rng(seed.astype(np.uint32)))
+        window = np.zeros(length, np.float32)
+        window[: min(len(sound.audio), length)] = sound.audio[:length]
+        shift = np.array(round(sound.semitones), np.int64)
+        return [window, shift, *(_samples(sound, name, sample_rate, t) for name, t in zip(names, times, strict=True))]
+
+    kinds = [tf.float32, tf.int64, *(tf.int64 for _ in names)]
+    given = [audio, seed, *(tf.cast(record[name], tf.int64) for name in names)]
+    samples, shift, *moved = tf.numpy_function(play, given, kinds, stateful=False)
+    changed = {name: tf.ensure_shape(times, (None,)) for name, times in zip(names, moved, strict=True)}
+    if names:
+        changed["notes/pitch"] = tf.cast(record["notes/pitch"], tf.int64) + tf.ensure_shape(shift, ())
+    return tf.ensure_shape(samples, (length,)), {**record, **changed}
+
+
+def _samples(sound: effects.Moved, name: str, sample_rate: int, times: np.ndarray) -> np.ndarray:
+    """Where times of a record are after effects, in samples, rounded as `_on_window` rounds."""
+    seconds = times / sample_rate
+    moved = sound.begins(seconds) if name in _BEGINNINGS else sound.time(seconds)
+    return np.ceil(moved * sample_rate - _ROUNDING).astype(np.int64)
+
+
+def _moves(chain: Chain) -> bool:
+    return any(effect.moves and effect.probability for effect in chain)
+
+
+def mixup(
+    audio: tf.Tensor, targets: Mapping[str, tf.Tensor], alpha: float, seed: tf.Tensor
+) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    """Each window of a batch mixed with another one, in parts drawn from Beta(alpha, alpha).
+
+    Args:
+        audio: `(batch, samples)`.
+        targets: head → `(batch, ...)`; what one of two windows does not know stays unknown.
+        alpha: above 0.
+    """
+    count = tf.shape(audio)[0]
+    seeds = [tf.random.fold_in(seed, i) for i in range(3)]
+    other = tf.random.experimental.stateless_shuffle(tf.range(count), seeds[0])
+    one, rest = (tf.random.stateless_gamma((count,), s, alpha, dtype=tf.float64) for s in seeds[1:])
+    part = tf.cast(tf.math.divide_no_nan(one, one + rest), tf.float32)  # both are 0 where alpha is tiny
+
+    def mixed(values: tf.Tensor) -> tf.Tensor:
+        share = tf.reshape(part, tf.concat([[count], tf.ones(tf.rank(values) - 1, tf.int32)], axis=0))
+        return tf.ensure_shape(share * values + (1.0 - share) * tf.gather(values, other), values.shape)
+
+    def of_target(values: tf.Tensor) -> tf.Tensor:
+        unknown = (values == UNKNOWN) | (tf.gather(values, other) == UNKNOWN)
+        return tf.where(unknown, UNKNOWN, mixed(values))
+
+    return mixed(audio), {head: of_target(values) for head, values in targets.items()}
 
 
 def resample(audio: tf.Tensor, start: tf.Tensor, scale: tf.Tensor, length: int) -> tf.Tensor:

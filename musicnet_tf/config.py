@@ -143,6 +143,11 @@ class Experiment(Section):
     @pydantic.model_validator(mode="after")
     def _fit_together(self) -> Experiment:
         self.task.check(self.model.name, self.model.spec())
+        if self.data.augmentation.mixup and self.task.name != "tags":
+            raise ConfigError(
+                f"data.augmentation.mixup: tags of two windows can be mixed, and what task {self.task.name!r} learns"
+                " cannot; leave it out, or train task 'tags'"
+            )
         return self
 
     def trains_as(self, other: Experiment) -> bool:

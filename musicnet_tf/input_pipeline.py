@@ -8,19 +8,22 @@ otherwise takes a step past the end and miscounts.
 from __future__ import annotations
 
 import dataclasses
+import logging
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
-from musicnet_tf import record_info, records
-from musicnet_tf.augment import Augmentation, augment, transposed
+from musicnet_tf import effects, record_info, records
+from musicnet_tf.augment import Augmentation, augment, mixup, played, transposed
 from musicnet_tf.config import Experiment, Source
 from musicnet_tf.datasets import Split
 from musicnet_tf.errors import ConfigError, RecordError
 from musicnet_tf.models import ModelSpec
 from musicnet_tf.targets import NoteTensors, sounding
 from musicnet_tf.tasks import Task
+
+_MIXUP = 2**30  # folded into the seed of an epoch, where sources fold in their number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,15 +87,20 @@ def training(experiment: Experiment, first_epoch: int = 0) -> tf.data.Dataset:
     """Batches `(audio, targets)` of every epoch from `first_epoch` on; each is a function of (seed, epoch).
 
     Raises:
-        ConfigError, RecordError: as `open_sources`; ConfigError too where `data.polyphony` leaves no window.
+        ConfigError, RecordError: as `open_sources`; ConfigError too where `data.polyphony` leaves no window, or an
+            effect of `data.augmentation` cannot be had at the model's sample rate.
     """
     config, spec = experiment.train, experiment.model.spec()
     sources = open_sources(experiment, "train")
+    _tell_unlabelled(sources, experiment.task)
     _check_polyphony(sources, experiment, spec)
+    _check_effects(experiment.data.augmentation, spec)
 
     def epoch(number: tf.Tensor) -> tf.data.Dataset:
-        windows = _mixed_windows(sources, experiment, spec, tf.stack([experiment.seed, tf.cast(number, tf.int32)]))
-        return windows.batch(config.batch_size, drop_remainder=True).take(config.steps_per_epoch)
+        seed = tf.stack([experiment.seed, tf.cast(number, tf.int32)])
+        windows = _mixed_windows(sources, experiment, spec, seed)
+        batches = windows.batch(config.batch_size, drop_remainder=True).take(config.steps_per_epoch)
+        return _mixed_up(batches, experiment.data.augmentation.mixup, seed)
 
     batches = tf.data.Dataset.range(first_epoch, config.epochs).flat_map(epoch)
     steps = (config.epochs - first_epoch) * config.steps_per_epoch
@@ -152,6 +160,16 @@ def _check_annotations(source: WindowSource, task: Task) -> None:
         )
 
 
+def _tell_unlabelled(sources: list[WindowSource], task: Task) -> None:
+    """Warns of classes that no recording teaches. Raises ConfigError where that is so of all."""
+    recordings = [(source, entry) for source in sources for entry in source.info.recordings.values()]
+    missing = task.unlabelled([entry for source, entry in recordings if entry.get("split") == source.split])
+    if missing:
+        logging.warning(
+            "data.train: no recording teaches %s; what is learnt of it is that it is never borne", ", ".join(missing)
+        )
+
+
 def _check_polyphony(sources: list[WindowSource], experiment: Experiment, spec: ModelSpec) -> None:
     """Raises ConfigError where `data.polyphony` cannot be had, so that no endless stream looks for it."""
     data = experiment.data
@@ -162,10 +180,10 @@ def _check_polyphony(sources: list[WindowSource], experiment: Experiment, spec: 
             f"data.polyphony: needs a model of one frame a window, and {experiment.model.name!r} has"
             f" {spec.num_frames} here; set model.window_frames=1, or leave data.polyphony out"
         )
-    if data.augmentation.transposes:
+    if data.augmentation.moves:
         raise ConfigError(
             "data.polyphony: windows are chosen by the labels of what was recorded; leave out"
-            " data.augmentation.pitch_shift and jitter, or data.polyphony"
+            " data.augmentation.pitch_shift and jitter, and effects that move notes, or data.polyphony"
         )
     for source in sources:
         seed = tf.constant([experiment.seed, 0])
@@ -175,6 +193,23 @@ def _check_polyphony(sources: list[WindowSource], experiment: Experiment, spec: 
                 f"data.polyphony: of {source.num_excerpts * data.windows_per_excerpt} windows from {source.folder} none"
                 f" has exactly {data.polyphony} pitches; choose another number, or raise data.windows_per_excerpt"
             )
+
+
+def _check_effects(augmentation: Augmentation, spec: ModelSpec) -> None:
+    try:
+        effects.check(augmentation.effects, spec.clock.sample_rate)
+    except ConfigError as error:
+        raise ConfigError(f"data.augmentation.effects: {error}") from error
+
+
+def _mixed_up(batches: tf.data.Dataset, alpha: float, seed: tf.Tensor) -> tf.data.Dataset:
+    """Batches whose windows are mixed by pairs, each batch by a seed of its own."""
+    if not alpha:
+        return batches
+    own_seed = tf.random.fold_in(seed, _MIXUP)
+    return batches.enumerate().map(
+        lambda number, batch: mixup(batch[0], batch[1], alpha, tf.random.fold_in(own_seed, number))
+    )
 
 
 def _mixed_windows(
@@ -230,11 +265,12 @@ def _windows(
     """
     task = experiment.task
     augmentation = experiment.data.augmentation if source.split == "train" else Augmentation()
+    stretch = effects.reads(augmentation.effects, spec.window_length, spec.clock.sample_rate)
 
     def draw(number: tf.Tensor, fields: dict[str, Any]) -> tf.data.Dataset:
         audio = records.decode_audio(fields["audio"], source.info.encoding)
         own_seed = tf.random.fold_in(seed, number)
-        spare = tf.maximum(tf.size(audio, tf.int64) - spec.window_length, 0)
+        spare = tf.maximum(tf.size(audio, tf.int64) - stretch, 0)
         if source.split == "train":
             starts = tf.random.stateless_uniform((per_excerpt,), own_seed, 0, spare + 1, tf.int64)
             if experiment.data.polyphony is not None:
@@ -245,7 +281,9 @@ def _windows(
             tf.data.Dataset.from_tensor_slices(starts)
             .enumerate()
             .map(
-                lambda i, start: _window(audio, fields, start, spec, task, augmentation, tf.random.fold_in(own_seed, i))
+                lambda i, start: _window(
+                    audio, fields, start, stretch, spec, task, augmentation, tf.random.fold_in(own_seed, i)
+                )
             )
         )
 
@@ -270,17 +308,22 @@ def _window(
     audio: tf.Tensor,
     fields: dict[str, Any],
     start: tf.Tensor,
+    stretch: int,
     spec: ModelSpec,
     task: Task,
     augmentation: Augmentation,
     seed: tf.Tensor,
 ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-    if augmentation.transposes:
-        samples, fields = transposed(audio, fields, start, spec.window_length, augmentation, seed)
-        start = tf.zeros_like(start)  # the labels now count from the window's own beginning
+    """A window made of `stretch` samples of an excerpt, and its targets."""
+    rate = spec.clock.sample_rate
+    if augmentation.moves:
+        samples, fields = transposed(audio, fields, start, stretch, augmentation, seed)
+        start = tf.zeros_like(start)  # the labels now count from the stretch's own beginning
     else:
-        samples = audio[start : start + spec.window_length]
-        samples = tf.pad(samples, [[0, spec.window_length - tf.size(samples)]])  # an excerpt may be shorter
-        samples = tf.ensure_shape(samples, (spec.window_length,))
-    samples = augment(samples, spec.clock.sample_rate, augmentation, seed)
+        samples = audio[start : start + stretch]
+        samples = tf.pad(samples, [[0, stretch - tf.size(samples)]])  # an excerpt may be shorter
+        samples = tf.ensure_shape(samples, (stretch,))
+    if augmentation.effects:
+        samples, fields = played(samples, fields, rate, spec.window_length, augmentation.effects, seed)
+    samples = augment(samples, rate, augmentation, seed)
     return samples, task.targets(fields, start, spec)

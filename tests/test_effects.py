@@ -259,6 +259,9 @@ def test_delay_and_trim_move_labels_with_the_sound():
     np.testing.assert_array_equal(late.audio[1600:], audio)
     assert not late.audio[:1600].any()
     assert late.follow(NOTES).onset.tolist() == pytest.approx([0.1, 0.6, 1.6])
+    held = Notes.from_list([Note(-1.0, -0.5, 50), Note(-0.5, 0.2, 51), Note(-0.05, 0.0, 52)])
+    assert list(late.follow(held)) == [Note(0.1, pytest.approx(0.3), 51)]  # heard from the sound's beginning on
+    assert late.follow_beats(Beats([-0.05, 0.0])).time.tolist() == pytest.approx([0.1])
     cut = effects.trim(audio, RATE, 600, 500)
     np.testing.assert_array_equal(cut.audio, audio[9600:24000])
     moved = cut.follow(NOTES)  # the first is over before, the last begins after

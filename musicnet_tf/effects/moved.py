@@ -36,10 +36,10 @@ class Moved:
     def follow(self, notes: Notes) -> Notes:
         """The notes as they sound here; those outside the sound or of MIDI's pitches are left out.
 
-        A note keeps an onset before the beginning, and ends no later than the sound. Pitches move by the nearest
-        whole number of semitones.
+        A note keeps an onset before the beginning, unless silence was put there, and ends no later than the sound.
+        Pitches move by the nearest whole number of semitones.
         """
-        onset, offset = self.time(notes.onset), np.minimum(self.time(notes.offset), self.seconds)
+        onset, offset = self.begins(notes.onset), np.minimum(self.time(notes.offset), self.seconds)
         pitch = notes.pitch + round(self.semitones)
         kept = (offset > np.maximum(onset, 0.0)) & (onset < self.seconds) & (pitch >= 0) & (pitch < NUM_PITCHES)
         moved = {"onset": onset[kept], "offset": offset[kept], "pitch": pitch[kept]}
@@ -53,11 +53,16 @@ class Moved:
 
     def follow_tags(self, spans: TagSpans) -> TagSpans:
         """The stretches that bear a tag here; those outside the sound are left out. A stretch to infinity stays one."""
-        start, stop = self.time(spans.start), spans.stop.copy()
+        start, stop = self.begins(spans.start), spans.stop.copy()
         told = np.isfinite(stop)
         stop[told] = np.minimum(self.time(stop[told]), self.seconds)
         kept = (stop > np.maximum(start, 0.0)) & (start < self.seconds)
         return TagSpans(start[kept], stop[kept], spans.tag[kept])
+
+    def begins(self, start: np.ndarray) -> np.ndarray:
+        """Where what begins at `start` is heard from: no earlier than the sound, if that begins late."""
+        first = self.time(np.zeros(()))
+        return np.where((start < 0) & (first > 0), first, self.time(start))
 
     def then(self, later: Moved) -> Moved:
         """This transform and, after it, another one, whose sound it is."""
@@ -75,10 +80,16 @@ def unmoved(audio: np.ndarray, sample_rate: int) -> Moved:
 
 
 def delay(audio: np.ndarray, sample_rate: int, num_samples: int) -> Moved:
-    """With silence before it, or, where `num_samples` is negative, without its beginning."""
-    audio = np.asarray(audio, np.float32)
-    moved = np.pad(audio, (num_samples, 0)) if num_samples >= 0 else audio[-num_samples:]
-    return _moved(moved, sample_rate, lambda seconds: seconds + num_samples / sample_rate)
+    """With silence before it, or, where `num_samples` is negative, without its beginning.
+
+    What was before the sound is before the silence.
+    """
+    audio, by = np.asarray(audio, np.float32), num_samples / sample_rate
+    if num_samples < 0:
+        return _moved(audio[-num_samples:], sample_rate, lambda seconds: seconds + by)
+    return _moved(
+        np.pad(audio, (num_samples, 0)), sample_rate, lambda seconds: seconds + np.where(seconds < 0, 0.0, by)
+    )
 
 
 def trim(audio: np.ndarray, sample_rate: int, start_ms: float = 100.0, end_ms: float = 0.0) -> Moved:
