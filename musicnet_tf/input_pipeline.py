@@ -23,6 +23,8 @@ from musicnet_tf.models import ModelSpec
 from musicnet_tf.targets import NoteTensors, sounding
 from musicnet_tf.tasks import Task
 
+_log = logging.getLogger(__name__)
+
 _MIXUP = 2**30  # folded into the seed of an epoch, where sources fold in their number
 
 
@@ -165,7 +167,7 @@ def _tell_unlabelled(sources: list[WindowSource], task: Task) -> None:
     recordings = [(source, entry) for source in sources for entry in source.info.recordings.values()]
     missing = task.unlabelled([entry for source, entry in recordings if entry.get("split") == source.split])
     if missing:
-        logging.warning(
+        _log.warning(
             "data.train: no recording teaches %s; what is learnt of it is that it is never borne", ", ".join(missing)
         )
 

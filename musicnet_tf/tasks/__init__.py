@@ -49,10 +49,13 @@ class Task(Entry, abc.ABC):
         return dataclasses.replace(spec, heads={head: spec.heads[head] for head in self.heads(spec)})
 
     def unlabelled(self, recordings: Iterable[Mapping[str, Any]]) -> list[str]:
-        """Names of classes that none of these recordings holds, so that no model learns them from there.
+        """Names of classes that none of these recordings teaches.
 
         Args:
             recordings: entries of `record_info.DatasetInfo.recordings`.
+
+        Raises:
+            ConfigError: where they teach none at all.
         """
         return []
 

@@ -99,7 +99,11 @@ class Tags(Task):
         else:
             programs = {int(program) for entry in recordings for program in entry["instruments"]}
             told = {instruments.name_of(program) for program in programs if program >= 0}
-        return [tag for tag in self.tags if tag not in told]
+        missing = [tag for tag in self.tags if tag not in told]
+        if len(missing) == len(self.tags):
+            asked, borne = (", ".join(names[:5]) + " …" * (len(names) > 5) for names in (missing, sorted(told)))
+            raise ConfigError(f"task.tags: no recording bears any of {asked}; those that are borne: {borne or 'none'}")
+        return missing
 
     def targets(self, record: Mapping[str, Any], start: Any, spec: ModelSpec) -> dict[str, Any]:
         from musicnet_tf import records, targets  # the only part that needs TensorFlow
