@@ -1,16 +1,19 @@
 """Evaluation of tags from sound to figures: of a model, of folders, and the choice of thresholds."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
-from tone_corpus import HERTZ, LOUDNESS, ToneEar, Tones
+from tone_corpus import HERTZ, LOUDNESS, RECORDINGS, SAMPLE_RATE, ToneEar, Tones
 
-from musicnet_tf import evaluation
-from musicnet_tf.decode.tags import TagDecoding
-from musicnet_tf.errors import ConfigError, DatasetError
-from musicnet_tf.events import TagSpans
-from musicnet_tf.metrics import Heard, tag_search
+from musicnet_tf import evaluation, inference, scores, tag_writers
+from musicnet_tf.datasets._recorded import Recorded
+from musicnet_tf.decode.tags import TagDecoding, decode
+from musicnet_tf.errors import ConfigError, DatasetError, ScoreError
+from musicnet_tf.events import Note, Notes, TagSpans
+from musicnet_tf.manifest import Manifest
+from musicnet_tf.metrics import Heard, tag_files, tag_search
 from musicnet_tf.metrics.tag_search import TagParameters
 
 
@@ -88,7 +91,7 @@ def test_table_figure_and_json_tell_of_every_tag(corpus, tmp_path):
     report = evaluation.evaluate_model(ToneEar(), corpus, "test")
     pieces, frame, recording = report.table().split("\n\n")
     assert pieces.splitlines()[-1].split()[0] == "pooled" and "frame macro F" in pieces
-    assert frame.splitlines()[0].split() == ["frame", "true", "found", "threshold", "P", "R", "F", "ROC", "PR", "by", "chance"]
+    assert " ".join(frame.splitlines()[0].split()) == "frame true found threshold P R F ROC PR by chance"
     assert frame.splitlines()[2].split()[:5] == ["low", "13", "13", "0.500", "1.000"]
     assert frame.splitlines()[5].split() == ["never", "0", "0", "0.500", *["-"] * 6]
     assert recording.splitlines()[0].startswith("recording")
@@ -131,7 +134,7 @@ def test_thresholds_have_the_highest_sum_of_both_f_measures(corpus):
     ear = ToneEar({"aggregate": "vote"})
     chosen = evaluation.choose_thresholds(ear, [corpus])
     reached = []
-    for threshold in tag_search.THRESHOLDS[::7]:
+    for threshold in tag_search.THRESHOLDS[9::16]:
         decoder = TagDecoding(aggregate="vote", threshold=threshold)
         report = evaluation.evaluate_model(ear, corpus, "validation", thresholds=TagParameters(decoder=decoder))
         reached.append([sum(report.by_class[grain][tag]["f1"] for grain in report.by_class) for tag in LOUDNESS])
@@ -167,3 +170,137 @@ def test_corpora_count_alike_however_many_pieces_they_have():
     assert [*drowned.scores.values()] == pytest.approx([2 * 9 / (9 + 11), 2 * 9 / (9 + 10)])
     with pytest.raises(DatasetError, match="bears a tag of the model, which are low, mid, high, never"):
         tag_search.search_parameters([[heard("none", [0.5], TagSpans.empty())]], spec, TagDecoding())
+
+
+@pytest.fixture
+def folders(corpus, tmp_path) -> tuple[Path, Path]:
+    """What the ear hears of two pieces, as `musicnet tag` writes it, and what is true, as lines."""
+    ear, (estimates, references) = ToneEar({"threshold": 0.2}), (tmp_path / "estimates", tmp_path / "references")
+    for folder in (estimates, references):
+        folder.mkdir()
+    spec, decoder = ear.manifest.geometry, TagDecoding(threshold=0.2)
+    for recording in evaluation.select(corpus, "test", ["brief", "trio"]):
+        told = evaluation.listen(ear, corpus, recording)
+        tags = decode(told.heads, spec, decoder, told.duration)
+        tag_writers.write_json(estimates / f"{recording.id}.json", tags, told.duration)
+        tag_writers.write_npz(estimates / f"{recording.id}.npz", tags)
+        rows = [f"{start}\t{min(stop, told.duration)}\t{tag}" for start, stop, tag in RECORDINGS[recording.id][2]]
+        (references / f"{recording.id}.lab").write_text("\n".join(["# start, stop, tag", *rows]) + "\n")
+    return estimates, references
+
+
+def test_files_score_as_the_model_that_wrote_them(folders, corpus):
+    expected = evaluation.evaluate_model(ToneEar({"threshold": 0.2}), corpus, "test", ["brief", "trio"])
+    report = evaluation.evaluate_estimates(*folders, "tags")
+    assert report.pieces == {id: pytest.approx(row) for id, row in expected.pieces.items()}
+    assert report.pooled == pytest.approx(expected.pooled)
+    least = evaluation.evaluate_estimates(*folders, "tags", least_seconds=0.25)
+    assert least.by_class["frame"]["mid"]["positives"] == report.by_class["frame"]["mid"]["positives"] - 1 == 3
+    for path in folders[0].glob("*.npz"):
+        path.unlink()
+    by_json = evaluation.evaluate_estimates(*folders, "tags")  # which has four digits, and no thresholds of stretches
+    assert by_json.pooled["frame/macro/pr_auc"] == pytest.approx(expected.pooled["frame/macro/pr_auc"])
+    own = evaluation.evaluate_model(ToneEar(), corpus, "test", ["brief", "trio"])
+    assert by_json.pooled["frame/micro/f1"] == own.pooled["frame/micro/f1"] < expected.pooled["frame/micro/f1"]
+    assert by_json.pooled["recording/micro/f1"] == expected.pooled["recording/micro/f1"]
+
+
+def test_labels_of_notes_tell_instruments(tmp_path):
+    notes = Notes.from_list(
+        [Note(0, 2, 60, instrument=40), Note(1, 3, 64, instrument=40), Note(1, 2, 50, instrument=42)]
+    )
+    (tmp_path / "a.csv").write_text(scores.format_musicnet_csv(notes))
+    assert tag_files.read_true(tmp_path / "a.csv") == TagSpans([0, 1], [3, 2], ["violin", "cello"])
+    (tmp_path / "b.csv").write_text(scores.format_musicnet_csv(Notes.from_list([Note(0, 2, 60)])))
+    with pytest.raises(ScoreError, match=r"b.csv: tells no instruments of its notes; use labels that do"):
+        tag_files.read_true(tmp_path / "b.csv")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.json", "{", "a.json: not tags as `musicnet tag` writes them"),
+        ("a.json", '{"tags": []}', "KeyError: 'timeline'"),
+        (
+            "a.json",
+            '{"tags": [{"tag": "b", "score": 1, "present": true}],'
+            ' "timeline": {"start": [0, 1], "stop": [1], "scores": {"b": [0, 1]}}}',
+            r"stop: shape \(1,\) instead of \(2,\)",
+        ),
+        ("a.npz", "PK", "a.npz: not tags as `musicnet tag` writes them"),
+        ("a.lab", "0 x y\n", "a.lab: not lines of start, stop and tag"),
+        ("a.lab", "2 1 y\n", r"a.lab: not lines of .* .tag 0 .y.: must end after it begins"),
+    ],
+)
+def test_damaged_files_are_told(tmp_path, name, content, message):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ScoreError, match=message):
+        (tag_files.read_true if name.endswith(".lab") else tag_files.read_heard)(tmp_path / name)
+    with pytest.raises(ScoreError, match=r"missing.json: cannot be read"):
+        tag_files.read_heard(tmp_path / "missing.json")
+
+
+def test_stretches_in_lines_may_overlap_and_tags_have_several_words(tmp_path):
+    (tmp_path / "a.lab").write_text("0\t2.5\tmale voice\n1 2 guitar\n")
+    assert tag_files.read_true(tmp_path / "a.lab") == TagSpans([0, 1], [2.5, 2], ["male voice", "guitar"])
+    (tmp_path / "none.lab").write_text("")
+    assert len(tag_files.read_true(tmp_path / "none.lab")) == 0
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory) -> Path:
+    """A set of records of the corpus, some of which begin in the midst of a tag."""
+    from pipelines import build_records
+
+    folder = tmp_path_factory.mktemp("records") / "tones_8000"
+    settings = build_records.Settings(Tones(root=folder.parent, untold=True), SAMPLE_RATE, 2.5, "pcm_s16le", 2)
+    build_records.build(settings, folder, build_records.beam_options("FnApiRunner"))
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch) -> Path:
+    """The folder of a model: its manifest on disk, and the ear where a trained network would be loaded."""
+
+    def load(folder):
+        loaded = ToneEar()
+        loaded.manifest = Manifest.read(folder)
+        return loaded
+
+    monkeypatch.setattr(inference, "load", load)
+    (tmp_path / "run").mkdir()
+    ToneEar().manifest.write(tmp_path / "run")
+    return tmp_path / "run"
+
+
+def test_command_chooses_on_records_scores_them_and_records_both(musicnet, run, records, corpus, tmp_path):
+    by_corpus = evaluation.evaluate_model(ToneEar(), corpus, "test")
+    by_records = evaluation.evaluate_model(ToneEar(), Recorded(root=records), "test")
+    assert by_records.by_class["frame"].keys() == by_corpus.by_class["frame"].keys()
+    for tag, row in by_corpus.by_class["frame"].items():
+        assert by_records.by_class["frame"][tag] == pytest.approx(row, abs=1e-3)
+    assert by_records.left_out == {**by_corpus.left_out, "tell no tags": ["untold"]}
+
+    flags = ["evaluate", f"--model={run}", f"--records={records}", f"--output_dir={tmp_path}", "--write_manifest"]
+    done = musicnet(*flags, "--choose_thresholds")
+    assert done.status == 0, done.stderr
+    chosen = TagParameters.read(tmp_path / "thresholds.json")
+    assert chosen.chosen_on["corpora"][0]["dataset"] == {"name": "records", "folder": "tones_8000"}
+    assert Manifest.read(run).decoder["thresholds"] == chosen.decoder.thresholds
+    done = musicnet(*flags, "--split=test")
+    assert done.status == 0, done.stderr
+    recorded = Manifest.read(run).scores["tones_8000/test"]
+    assert recorded["frame/macro/pr_auc"] > 0.9 and recorded["frame/macro/f1"] > 0.9
+    report = json.loads((tmp_path / "evaluation.json").read_text())
+    assert recorded == {**report["pooled"], **report["mean"]}
+    assert "1 pieces tell no tags, not scored for it: untold" in done.stderr
+    assert "recording  true  found" in done.stdout
+
+
+def test_command_scores_a_folder(musicnet, folders):
+    estimates, references = folders
+    done = musicnet("evaluate", f"--estimates={estimates}", f"--references={references}", "--task=tags")
+    assert done.status == 0, done.stderr
+    assert done.stdout.splitlines()[1].split()[0] == "piece" and "pooled" in done.stdout
+    done = musicnet("evaluate", "--model=m", "--records=r", "--write_manifest", "--least_seconds=1")
+    assert done.status == 2 and "leave out --least_seconds" in done.stderr

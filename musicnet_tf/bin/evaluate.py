@@ -6,13 +6,17 @@ Examples:
     musicnet evaluate --model=RUN --dataset=maps --data_dir=MAPS --dataset=bach10 --data_dir=BACH10 \\
         --set='maps.delay={ENSTDkAm: 0.03}' --choose_thresholds --write_manifest
     musicnet evaluate --model=beats_tcn --records=RECORDS --split=test
+    musicnet evaluate --estimates=TAGGED --references=LABELS --task=tags
 
 What is scored is the model's task. Notes: decoded notes, frames, and the MusicNet paper's protocol; references may be
 MusicNet CSV, MAPS tables or MIDI. Beats: mir_eval's F-measure within 70 ms, Cemgil, Goto, P-score, CMLc, CMLt, AMLc,
 AMLt and information gain, and the F-measure of downbeats; as in mir_eval, without the first 5 seconds of each
-recording, unless --trim_seconds=0. Pieces whose downbeats are not told are counted, and not scored for them.
+recording, unless --trim_seconds=0. Pieces whose downbeats are not told are counted, and not scored for them. Tags, of
+each stretch that the model tells of and of whole recordings: F at the thresholds, ROC-AUC and PR-AUC with what it would
+be by chance, over tags (macro) and over all (micro), top 1 and 3, and a table of all tags; those that nothing bears are
+in no mean. References of tags are lines of start, stop and tag (.lab), or labels of notes, for the instruments.
 
-Prints a row a piece, the mean, and of notes the scores pooled over all; with --output_dir also writes
+Prints a row a piece, the mean, and of notes and tags the scores pooled over all; with --output_dir also writes
 evaluation.json, which holds every score, and evaluation.png. Exits with 1 if a piece could not be read, or with
 --strict if one has no partner.
 """
@@ -62,7 +66,9 @@ _SPLIT = flags.DEFINE_enum("split", "validation", [*SPLITS, "all"], "Part of the
 _RECORDINGS = flags.DEFINE_list("recordings", [], "Only these recordings of the split.")
 _ESTIMATES = flags.DEFINE_string("estimates", None, "Folder of transcriptions, paired with --references by name.")
 _REFERENCES = flags.DEFINE_string(
-    "references", None, "Folder of labels: MusicNet CSV, MAPS tables, MIDI; or with --task=beats .beats and .txt."
+    "references",
+    None,
+    "Folder of labels: MusicNet CSV, MAPS tables, MIDI; with --task=beats .beats and .txt, with --task=tags .lab too.",
 )
 _TASK = flags.DEFINE_string("task", "notes", "Of --estimates; of a model, its manifest tells the task.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Where to write JSON and figure; nowhere if not given.")
@@ -93,11 +99,18 @@ _TRIM = flags.DEFINE_float(
     "Of scores of beats: those before it count on neither side; by default mir_eval's 5, and 0 for all.",
     lower_bound=0.0,
 )
+_LEAST = flags.DEFINE_float(
+    "least_seconds",
+    None,
+    "Of scores of tags: what bears a tag for no longer does not count as bearing it; by default as in the training.",
+    lower_bound=0.0,
+)
 _WRITE_MANIFEST = flags.DEFINE_bool(
     "write_manifest",
     False,
-    "Record the chosen thresholds, or the mean scores, in the manifest of the --model folder. Scores are"
-    " recorded of whole splits alone, with the manifest's thresholds; new thresholds remove those of the old.",
+    "Record the chosen thresholds, or the scores (means over pieces, and those that only all together have), in"
+    " the manifest of the --model folder. Scores are recorded of whole splits alone, with the manifest's thresholds;"
+    " new thresholds remove those of the old.",
 )
 _STRICT = flags.DEFINE_bool("strict", False, "Exit with 1 if an estimate or a reference has no partner.")
 
@@ -113,7 +126,7 @@ def main(argv: list[str]) -> int:
     if _ESTIMATES.value and _REFERENCES.value:
         from musicnet_tf import evaluation
 
-        return _show(evaluation.evaluate_estimates(_ESTIMATES.value, _REFERENCES.value, _TASK.value, **_trim()))
+        return _show(evaluation.evaluate_estimates(_ESTIMATES.value, _REFERENCES.value, _TASK.value, **_options()))
     return _with_model()
 
 
@@ -136,7 +149,7 @@ def _check_usage(argv: list[str]) -> None:
         _refuse("--choose_thresholds does not score", *_OF_SCORING)
     elif _WRITE_MANIFEST.value:
         reason = "--write_manifest records what the manifest's own thresholds reach on a whole split"
-        _refuse(reason, _RECORDINGS, _TRIM, *_OF_SCORING)
+        _refuse(reason, _RECORDINGS, _TRIM, _LEAST, *_OF_SCORING)
     _check_pairs()
 
 
@@ -193,7 +206,7 @@ def _corpora() -> list[Dataset]:
 def _choose(predictor: Predictor, datasets: list[Dataset]) -> int:
     from musicnet_tf import evaluation
 
-    chosen = evaluation.choose_thresholds(predictor, datasets, _SPLIT.value, _RECORDINGS.value, **_trim())
+    chosen = evaluation.choose_thresholds(predictor, datasets, _SPLIT.value, _RECORDINGS.value, **_options())
     print(json.dumps(chosen.model_dump(mode="json"), indent=2, ensure_ascii=False))
     if _OUTPUT_DIR.value:
         path = Path(_OUTPUT_DIR.value, THRESHOLDS_NAME)
@@ -210,7 +223,7 @@ def _score(predictor: Predictor, dataset: Dataset) -> int:
 
     kind = scorer_of(predictor.manifest)
     thresholds = kind.read_chosen(_THRESHOLDS.value) if _THRESHOLDS.value else None
-    options = {**_trim(), **_protocol(predictor, dataset)}
+    options = {**_options(), **_protocol(predictor, dataset)}
     report = evaluation.evaluate_model(predictor, dataset, _SPLIT.value, _RECORDINGS.value, thresholds, **options)
     status = _show(report)
     if _WRITE_MANIFEST.value:
@@ -218,8 +231,9 @@ def _score(predictor: Predictor, dataset: Dataset) -> int:
     return status
 
 
-def _trim() -> dict[str, float]:
-    return {} if _TRIM.value is None else {"trim_seconds": _TRIM.value}
+def _options() -> dict[str, float]:
+    """Those of the task's scores that are given."""
+    return {flag.name: flag.value for flag in (_TRIM, _LEAST) if flag.value is not None}
 
 
 def _protocol(predictor: Predictor, dataset: Dataset) -> dict[str, Any]:
@@ -247,7 +261,7 @@ def _record(report: Report, dataset: Dataset) -> None:
             f"{_model_folder() / FILENAME}: not changed, for without {', '.join(report.failed)} the scores"
             f" are not those of {name}; mend what failed and evaluate again"
         )
-    _replace_manifest(lambda manifest: manifest.with_scores(name, report.mean))
+    _replace_manifest(lambda manifest: manifest.with_scores(name, {**report.pooled, **report.mean}))
 
 
 def _replace_manifest(change: Callable[[Manifest], Manifest]) -> None:

@@ -13,7 +13,7 @@ import mir_eval
 import numpy as np
 
 from musicnet_tf import instruments, scores
-from musicnet_tf.decode.tags import HeardTags, Stretches
+from musicnet_tf.decode.heard_tags import HeardTags, Stretches
 from musicnet_tf.errors import ScoreError
 from musicnet_tf.events import UNKNOWN, TagSpans
 
@@ -59,10 +59,10 @@ def _of_lines(path: Path) -> TagSpans:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of stretches that overlap, as they may
             intervals, labels = mir_eval.io.load_labeled_intervals(str(path), comment="#")
-    except (OSError, ValueError) as error:
-        raise ScoreError(f"{path}: no lines of start, stop and tag ({error})") from error
-    start, stop = np.reshape(intervals, (-1, 2)).T
-    return TagSpans(start, stop, np.array(labels, str))
+            start, stop = np.reshape(intervals, (-1, 2)).T
+            return TagSpans(start, stop, np.array(labels, str))
+    except (OSError, ValueError, ScoreError) as error:
+        raise ScoreError(f"{path}: not lines of start, stop and tag ({error}); mend or remove it") from error
 
 
 def _of_npz(path: Path) -> HeardTags:

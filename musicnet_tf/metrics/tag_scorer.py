@@ -10,7 +10,8 @@ import numpy as np
 
 from musicnet_tf import instruments
 from musicnet_tf.decode import decoding_of
-from musicnet_tf.decode.tags import HeardTags, TagDecoding, decode
+from musicnet_tf.decode.heard_tags import HeardTags
+from musicnet_tf.decode.tags import TagDecoding, decode
 from musicnet_tf.events import TagSpans
 from musicnet_tf.metrics import Heard, Scorer, frames, tag_files, tags, under
 from musicnet_tf.metrics.tag_search import TagParameters, search_parameters

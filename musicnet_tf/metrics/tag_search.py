@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from musicnet_tf.decode.tags import Stretches, TagDecoding, decode
+from musicnet_tf.decode.heard_tags import Stretches
+from musicnet_tf.decode.tags import TagDecoding, decode
 from musicnet_tf.errors import DatasetError
 from musicnet_tf.events import TagSpans
 from musicnet_tf.metrics import Heard, tags

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from sklearn import metrics as sklearn_metrics
 
-from musicnet_tf.decode.tags import HeardTags
+from musicnet_tf.decode.heard_tags import HeardTags
 from musicnet_tf.events import TagSpans
 from musicnet_tf.metrics import frames, under
 
