@@ -129,6 +129,7 @@ def test_the_line_tells_what_is_borne_or_what_is_likeliest():
     seven = ModelSpec(FrameClock(RATE, HOP, HOP // 2), HOP, 1, 0, {"tag": HeadSpec(7)})
     told = params.details(decode({"tag": [[0.9] * 6 + [0.999]]}, seven, params))
     assert told == "; tag 6 1.00, tag 0 .90, tag 1 .90, tag 2 .90, tag 3 .90 and 2 more"
+    assert TagDecoding(top=6).details(decode({"tag": [[0.9] * 7]}, seven, TagDecoding(top=6))).count(",") == 5
     assert [short(0.0), short(0.005), short(0.996)] == [".00", ".01", "1.00"]
 
 

@@ -18,13 +18,14 @@ from loud_stretches import AMPLITUDES, BIASES, EMBEDDING, FRAMES, HOP, NAMES, SP
 
 pytest.importorskip("tensorflow_serving", reason="needs the extra 'serving'")
 
-from musicnet_tf import config, export, files, inference, runs, transcription
+from musicnet_tf import config, export, files, inference, runs, transcription, windowing
 from musicnet_tf.manifest import Manifest
 from musicnet_tf.models import HeadSpec, Model
 from musicnet_tf.registry import MODELS
 from serving import client
 from serving.server import ModelConfig, Server, Settings
 
+pytest_plugins = ["tiny_models"]
 LIGHT = pytest.param(
     "lite",
     marks=pytest.mark.skipif(not importlib.util.find_spec("ai_edge_litert"), reason="needs the extra 'lite'"),
@@ -224,3 +225,22 @@ def test_a_tflite_file_gives_the_same(musicnet, run, recording, expected, tmp_pa
     outcome = musicnet("tag", recording, *args)
     assert outcome.status == 0, outcome.stderr
     alike(written(out), expected, out)
+
+
+@pytest.mark.slow
+def test_the_family_of_instruments_is_the_same_in_every_form(make_run, tmp_path, rising_tone):
+    model = {"name": "instrument_cnn", "num_mels": 16, "chunk_frames": 100, "frame_spectra": 50, "num_tags": 2}
+    model |= {"filters": [4, 4], "pools": [[5, 2], [5, 2]], "temporal_filters": 4, "dilations": [1], "dense": 6}
+    described = {"name": "tags_small", "task": {"name": "tags", "tags": ["violin", "piano"]}, "model": model}
+    files.write_text(tmp_path / "small.yaml", json.dumps({**described, "data": {"train": [{"records": "none"}]}}))
+    run = make_run(tmp_path / "run", tmp_path / "small.yaml")
+    trained = inference.load(run)
+    heard = windowing.posteriorgram(rising_tone, trained.manifest.geometry, trained)
+    assert {name: values.shape for name, values in heard.items()} == {"tag": (4, 2), "embedding": (4, 6)}
+    assert np.ptp(heard["tag"], axis=0).min() > 1e-4, "constants would be equal too"
+    for form in ("saved_model", "tflite"):
+        other = inference.load(export.export(run, tmp_path / form, form=form))
+        assert other.manifest.geometry.heads["tag"].labels == ("violin", "piano")
+        found = windowing.posteriorgram(rising_tone, other.manifest.geometry, other)
+        for head in heard:
+            np.testing.assert_allclose(found[head], heard[head], rtol=0, atol=2e-5)

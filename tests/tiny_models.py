@@ -16,14 +16,15 @@ def make_run() -> Callable[..., Path]:
     return _make_run
 
 
-def _make_run(folder: Path, config_file: str = "tiny", *overrides: str) -> Path:
-    """As training leaves it, with weights as drawn and normalisation that is no identity."""
+def _make_run(folder: Path, config_file: str | Path = "tiny", *overrides: str) -> Path:
+    """As training leaves it, with weights as drawn and normalisation that is no identity; a config by name or path."""
     import keras
 
     from musicnet_tf import config, runs
     from musicnet_tf.manifest import Manifest
 
-    experiment = config.load(ROOT / f"configs/{config_file}.yaml", overrides)
+    path = config_file if isinstance(config_file, Path) else ROOT / f"configs/{config_file}.yaml"
+    experiment = config.load(path, overrides)
     keras.utils.set_random_seed(7)
     network = experiment.model.build()
     rng = np.random.default_rng(7)

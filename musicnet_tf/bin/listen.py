@@ -7,6 +7,7 @@ Examples:
     musicnet listen take3.wav --follow --output_dir=OUT
     musicnet listen fugue.ogg --latency=2
     musicnet listen waltz.flac --model=beats_tcn
+    musicnet listen quintet.flac --model=tags_instruments --format=text
 
 A row is printed for each event as soon as it is sure: a JSON object with what the model's task tells of it, times in
 seconds, and `heard`, the seconds of audio that had been heard by then. How much that may be after what the row tells is
@@ -14,6 +15,9 @@ said first, on standard error, as are all messages; the less, the more of the ma
 taken back, and all of it together is what `musicnet transcribe` finds in the whole recording, which --output_dir
 writes at the end. Of beats it is what `musicnet beats --method=dbn_online` finds, by what came before each; with
 --set=method=dbn it is the best path through the recording, told where no other can win any more, perhaps at the end.
+Of tags, rows tell where a stretch begins that bears one or does so no more. A model that tells a stretch from the chunk
+around it hears less of what follows the sooner it has to tell, and so differs a little from `musicnet tag`; the longer
+the --latency allows it to wait, up to a chunk, the less.
 
 `-` is standard input: raw samples where --sample_rate is given, else a WAV, whatever length its header states. With
 --follow, a WAV or raw samples that are still being written. Any other file is heard as if it were played, as fast as

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _LEAST = 2.0**-24
 """Probabilities are kept so far from 0 and 1 before their logits are taken: float32 knows none that is nearer to 1."""
 _MOST_TOLD = 5
-"""Tags in a line."""
+"""Tags in a line, where it was not said how many."""
 
 Share = Annotated[float, pydantic.Field(ge=0, le=1)]
 
@@ -77,9 +77,10 @@ class TagDecoding(Decoding):
         """The tags that the recording bears with their scores, the highest first; else the likeliest."""
         ranked = events.ranked()
         borne = [(tag, score) for tag, score in ranked if tag in events.borne()]
-        told = ", ".join(f"{tag} {short(score)}" for tag, score in borne[:_MOST_TOLD])
-        if len(borne) > _MOST_TOLD:
-            told += f" and {len(borne) - _MOST_TOLD} more"
+        most = self.top or _MOST_TOLD
+        told = ", ".join(f"{tag} {short(score)}" for tag, score in borne[:most])
+        if len(borne) > most:
+            told += f" and {len(borne) - most} more"
         if not borne and ranked:
             told = f"most likely {ranked[0][0]} {short(ranked[0][1])}"
         return f"; {told}" if told else ""
