@@ -79,6 +79,8 @@ def test_freeverb_lasts_longer_by_reverberance_and_leaves_the_direct_sound():
     heard = effects.freeverb(click, RATE)
     assert heard[100] == 1.0
     np.testing.assert_allclose(heard[:100], 0.0, atol=1e-8)  # the convolution is a fast Fourier transform's
+    whole = click + np.pad(reverberation(RATE, RATE, 20), (100, 0))[:RATE]  # whose end is cut off where it is faint
+    assert np.abs(effects.freeverb(click, RATE, 20) - whole).max() < 1e-4 * np.abs(whole[101:]).max()
     tails = [np.sum(reverberation(RATE, RATE, r)[RATE // 2 :] ** 2) for r in (20, 50, 80, 100)]
     assert tails == sorted(tails)
     np.testing.assert_array_equal(effects.freeverb(click[:50], RATE), click[:50])  # shorter than the first reflection

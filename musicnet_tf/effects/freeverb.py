@@ -28,7 +28,8 @@ def freeverb(
         damping: percent, how much sooner what is high dies away.
         room_size: percent, how far reflections are apart.
     """
-    response = reverberation(sample_rate, len(audio), reverberance, damping, room_size)
+    length = min(len(audio), _audible(sample_rate, reverberance, room_size))
+    response = reverberation(sample_rate, length, reverberance, damping, room_size)
     if not response.any():
         return np.asarray(audio, np.float32)
     return np.asarray(audio + signal.oaconvolve(audio, response)[: len(audio)], np.float32)
@@ -54,6 +55,12 @@ def _feedback(reverberance: float) -> float:
     """From the least at 0 to the most at 100 percent, so that the time of decay grows evenly."""
     least, most = (float(np.log(1.0 - f)) for f in _FEEDBACK)
     return 1.0 - float(np.exp(least + (most - least) * reverberance / 100.0))
+
+
+def _audible(sample_rate: int, reverberance: float, room_size: float) -> int:
+    """Samples after which the longest comb is 80 dB below where it began."""
+    rounds = np.log(1e-4) / np.log(_feedback(reverberance))
+    return int((rounds + 2) * (room_size / 100.0 * 0.9 + 0.1) * sample_rate / _RATE * max(_COMBS))
 
 
 def _comb(delay: int, length: int, feedback: float, damped: float) -> np.ndarray:
