@@ -1,7 +1,6 @@
 """The verb `beats` from end to end, with a tracker of clicks in NumPy in place of a trained model."""
 
 import csv
-import types
 from pathlib import Path
 
 import click_tracks
@@ -10,12 +9,11 @@ import mir_eval
 import numpy as np
 import pytest
 import soundfile
+import stand_in_models
 from click_tracks import FRAMES, HOP, RATE, SPEC, TRUTH
 
-import musicnet_tf
 from musicnet_tf import beat_writers, windowing, writers
 from musicnet_tf.decode.beats import BeatDecoding
-from musicnet_tf.errors import ModelError
 from musicnet_tf.events import UNKNOWN, Beats
 from musicnet_tf.manifest import Manifest
 from musicnet_tf.scores.beats import read_beats
@@ -33,23 +31,17 @@ class ClickPredictor:
         return {"beat": (loudest > 0.25) * 0.98, "downbeat": (loudest > 0.7) * 0.98}
 
 
+class NotePredictor(ClickPredictor):
+    """The same, but it says that these are notes."""
+
+    manifest = MANIFEST.model_copy(update={"task": "notes"})
+
+
 @pytest.fixture
 def model(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     """Puts the click tracker where models are loaded; gives the names and runtimes that were asked for."""
-    asked: list[tuple[str, str]] = []
-
-    def read_manifest(name: str) -> Manifest:
-        if name == "missing":
-            raise ModelError("missing: no such model; choose from clicks")
-        return MANIFEST.model_copy(update={"task": "notes"}) if name == "other" else MANIFEST
-
-    def load(name: str, runtime: str) -> ClickPredictor:
-        asked.append((name, runtime))
-        return ClickPredictor()
-
-    fake = types.SimpleNamespace(read_manifest=read_manifest, load=load, DEFAULT_MODELS={"beats": "clicks"})
-    monkeypatch.setattr(musicnet_tf, "inference", fake, raising=False)
-    return asked
+    models = {"clicks": ClickPredictor(), "own": ClickPredictor(), "other": NotePredictor()}
+    return stand_in_models.put(monkeypatch, "beats", models)
 
 
 @pytest.fixture

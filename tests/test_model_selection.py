@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import types
 from pathlib import Path
 
 import click_tracks
 import numpy as np
 import pytest
+import stand_in_models
 from click_tracks import FRAMES, HOP, SPEC, TRUTH
 
-import musicnet_tf
 from musicnet_tf import audio, model_selection, windowing
 from musicnet_tf.errors import ConfigError, ModelError
 from musicnet_tf.events import Beats
@@ -59,12 +58,7 @@ def recording(tmp_path: Path) -> Path:
 def models(monkeypatch: pytest.MonkeyPatch) -> dict[str, Ear]:
     """Puts the ears where models are loaded."""
     found = {ear.manifest.name: ear for ear in ears()}
-    fake = types.SimpleNamespace(
-        read_manifest=lambda name: found[name].manifest,
-        load=lambda name, runtime: found[name],
-        DEFAULT_MODELS={"beats": "sure"},
-    )
-    monkeypatch.setattr(musicnet_tf, "inference", fake, raising=False)
+    stand_in_models.put(monkeypatch, "beats", found)
     return found
 
 

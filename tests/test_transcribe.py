@@ -3,7 +3,6 @@
 import os
 import re
 import tracemalloc
-import types
 from pathlib import Path
 
 import jams
@@ -11,8 +10,8 @@ import mir_eval
 import numpy as np
 import pytest
 import soundfile
+import stand_in_models
 
-import musicnet_tf
 from musicnet_tf import scores, transcription, windowing, writers
 from musicnet_tf.bin import _summary
 from musicnet_tf.decode import decoding_of
@@ -89,23 +88,9 @@ def render(notes: Notes, rate: int, seconds: float = 3.0) -> np.ndarray:
 
 
 @pytest.fixture
-def model(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Puts the sine transcriber where models are loaded; gives the names that were asked for."""
-    asked: list[str] = []
-
-    def read_manifest(name: str) -> Manifest:
-        if name == "missing":
-            raise ModelError("missing: no such model; choose from sines")
-        return MANIFEST
-
-    def load(name: str, runtime: str) -> SinePredictor:
-        assert runtime in ("auto", "tensorflow")
-        asked.append(name)
-        return SinePredictor()
-
-    fake = types.SimpleNamespace(read_manifest=read_manifest, load=load, DEFAULT_MODELS={"notes": "sines"})
-    monkeypatch.setattr(musicnet_tf, "inference", fake, raising=False)
-    return asked
+def model(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """Puts the sine transcriber where models are loaded; gives the names and runtimes that were asked for."""
+    return stand_in_models.put(monkeypatch, "notes", {"sines": SinePredictor(), "own": SinePredictor()})
 
 
 @pytest.fixture
@@ -188,7 +173,7 @@ def test_thresholds_and_model_are_passed_on(musicnet, model, recording: Path, tm
 
     assert count("--model=own", "--batch_size=2") == 5
     assert count("--onset_threshold=1") < 5
-    assert model == ["own", "sines"]
+    assert model == [("own", "auto"), ("sines", "auto")]
 
 
 def test_folders_are_read_one_level_deep(musicnet, model, recording: Path, tmp_path: Path) -> None:
