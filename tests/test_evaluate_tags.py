@@ -90,18 +90,23 @@ def test_tags_that_exclude_one_another_have_an_accuracy(corpus):
 def test_table_figure_and_json_tell_of_every_tag(corpus, tmp_path):
     report = evaluation.evaluate_model(ToneEar(), corpus, "test")
     pieces, frame, recording = report.table().split("\n\n")
-    assert pieces.splitlines()[-1].split()[0] == "pooled" and "frame macro F" in pieces
+    assert pieces.splitlines()[-1].split()[:4] == ["pooled", "1.000", "0.800", "0.889"] and "top 3" in pieces
     assert " ".join(frame.splitlines()[0].split()) == "frame true found threshold P R F ROC PR by chance"
     assert frame.splitlines()[2].split()[:5] == ["low", "13", "13", "0.500", "1.000"]
     assert frame.splitlines()[5].split() == ["never", "0", "0", "0.500", *["-"] * 6]
-    assert recording.splitlines()[0].startswith("recording")
+    averages = [line.split() for line in frame.splitlines()[-3:]]
+    assert [row[0] for row in averages] == ["macro", "weighted", "micro"] and set(frame.splitlines()[-4]) == {"-"}
+    assert averages[0][6] == f"{report.pooled['frame/macro/f1']:.3f}"
+    assert recording.splitlines()[0].startswith("recording") and recording.splitlines()[-1].startswith("samples")
     assert "frame: nothing is never; in no mean over classes" in report.remarks()
     written = report.write(tmp_path / "out")
     told = json.loads(written[0].read_text())
     assert told["by_class"] == report.by_class and "confusion" not in told
     assert set(told["curves"]) == {"frame", "recording"} and told["pooled"]["frame/macro/pr_auc"] > 0.9
     figure = report.figure()
-    assert [axes.get_title() for axes in figure.axes] == ["", "all tags as one", "frame", "recording"]
+    assert [
+        axes.get_title(loc) for loc, axes in zip(("center", "center", "left", "left"), figure.axes, strict=True)
+    ] == ["", "all tags as one", "frame", "recording"]
     names = [text.get_text() for text in figure.axes[2].get_yticklabels()]
     assert names == ["low", "mid", "high"]  # of what never is, there is nothing to draw
     bars = [bar.get_width() for bar in figure.axes[2].containers[0]]

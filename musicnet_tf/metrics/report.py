@@ -100,19 +100,28 @@ class Report:
     def table(self) -> str:
         """A row a piece, then the mean and, if any, the pooled scores, in aligned columns; `-` where there is none.
 
-        Below it tables of the classes, and of what they were taken for, where there are any.
+        Below it tables of the classes, with their averages, and of what they were taken for, where there are any.
         """
-        known = {**self.mean, **self.pooled}
-        columns = {key: heading for key, heading in self.columns.items() if key in known}
-        last = {"mean": self.mean} | ({"pooled": self.pooled} if self.pooled else {})
+        mean = self.mean
+        columns = {key: heading for key, heading in self.columns.items() if key in mean}
+        last = {"mean": mean} | ({"pooled": self.pooled} if self.pooled else {})
         tables = [_table("piece", columns, self.pieces, last)]
         for title, classes in self.by_class.items():
             known = {key: value for row in classes.values() for key, value in row.items()}
             columns = {key: heading for key, heading in self.class_columns.items() if key in known}
-            tables.append(_table(title, columns, classes))
+            tables.append(_table(title, columns, classes, self._averages(title)))
         for title, counts in self.confusion.items():
             tables.append(_table(f"{title}: true, taken for", {name: name for name in counts}, counts))
         return "\n\n".join(tables)
+
+    def _averages(self, title: str) -> dict[str, dict[str, float]]:
+        """Those of the classes, which are pooled under names such as `title/macro/f1`: macro → score name → value."""
+        rows: dict[str, dict[str, float]] = {}
+        for name, value in self.pooled.items():
+            if name.startswith(f"{title}/") and name.count("/") == 2:
+                _, kind, score = name.split("/")
+                rows.setdefault(kind, {})[score] = value
+        return rows
 
     def remarks(self) -> list[str]:
         """A line for each piece that is not in the table, for classes without scores, and for what lacks a partner."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,9 +35,9 @@ def draw(report: Report) -> Any:
 def _pieces(axes: Any, report: Report) -> None:
     mean = report.mean
     drawn = {key: label for key, label in report.drawn.items() if key in mean}
-    colours = _bars(axes, report.pieces, {key: f"{label} (mean {mean[key]:.3f})" for key, label in drawn.items()})
-    for key, colour in zip(drawn, colours, strict=True):
-        axes.axvline(mean[key], linestyle=":", color=colour)
+    bars = _bars(axes, report.pieces, {key: f"{label} (mean {mean[key]:.3f})" for key, label in drawn.items()})
+    for key, bar in bars.items():
+        axes.axvline(mean[key], linestyle=":", color=bar.patches[0].get_facecolor())
     axes.set(xlabel="F1")
     axes.figure.legend(loc="outside lower left", ncols=2, frameon=False)  # of what is drawn so far
 
@@ -51,33 +51,32 @@ def _curves(axes: Any, report: Report) -> None:
 
 
 def _classes(axes: Any, report: Report, title: str) -> None:
-    """Bars of those that have scores; a tick where the score would be by chance."""
+    """Bars of those that have scores, and a tick where `pr_auc` would be by chance."""
     rows = report.by_class[title]
     drawn = _drawn(rows, report.drawn_of_classes)
     rows = {name: row for name, row in rows.items() if any(key in row for key in drawn)}
-    _bars(axes, rows, drawn)
-    floors = [(k, row["pr_floor"]) for k, row in enumerate(rows.values()) if "pr_floor" in row]
-    if floors:
-        places, values = np.array(floors).T
-        axes.plot(values, places, linestyle="", marker="|", markersize=9, color="black", label="PR-AUC by chance")
-    axes.set(title=title)
-    axes.legend(frameon=False, fontsize="small")
+    bars = _bars(axes, rows, drawn)
+    if "pr_auc" in bars:
+        places = [bar.get_y() + bar.get_height() / 2 for bar in bars["pr_auc"].patches]
+        floors = [row.get("pr_floor", 0.0) for row in rows.values()]
+        axes.plot(floors, places, linestyle="", marker="|", markersize=9, color="black", label="by chance")
+    axes.set_title(title, loc="left")
+    axes.legend(frameon=False, fontsize="small", ncols=3, loc="lower right", bbox_to_anchor=(1.0, 1.0))
 
 
 def _drawn(rows: _Rows, keys: Mapping[str, str]) -> dict[str, str]:
     return {key: label for key, label in keys.items() if any(key in row for row in rows.values())}
 
 
-def _bars(axes: Any, rows: _Rows, drawn: Mapping[str, str]) -> Sequence[Any]:
-    """Beside each row's name a bar of each score, of none where it lacks it; the colours of the scores."""
-    places, colours = np.arange(len(rows)), []
+def _bars(axes: Any, rows: _Rows, drawn: Mapping[str, str]) -> dict[str, Any]:
+    """Beside each row's name a bar of each score, an empty one where it lacks it: score → matplotlib's container."""
+    places, bars = np.arange(len(rows)), {}
     step = 0.8 / max(len(drawn), 1)
     for k, (key, label) in enumerate(drawn.items()):
         shift = (k - (len(drawn) - 1) / 2) * step
-        bars = axes.barh(places + shift, [row.get(key, 0.0) for row in rows.values()], 0.95 * step, label=label)
-        colours.append(bars.patches[0].get_facecolor())
+        bars[key] = axes.barh(places + shift, [row.get(key, 0.0) for row in rows.values()], 0.95 * step, label=label)
     # A name may hold $, which would start mathematics.
     axes.set_yticks(places, [name.replace("$", r"\$") for name in rows])
     axes.set(xlim=(0, 1))
     axes.invert_yaxis()
-    return colours
+    return bars

@@ -45,17 +45,13 @@ class TagScorer(Scorer):
     annotation: ClassVar[str] = "tags"
     columns: ClassVar[Mapping[str, str]] = {
         "frame/accuracy": "frame accuracy",
+        "frame/micro/precision": "frame P",
+        "frame/micro/recall": "frame R",
         "frame/micro/f1": "frame F",
-        "frame/macro/f1": "frame macro F",
-        "frame/macro/roc_auc": "frame ROC",
-        "frame/macro/pr_auc": "frame PR",
-        "frame/macro/pr_floor": "by chance",
         "recording/accuracy": "whole accuracy",
+        "recording/micro/precision": "whole P",
+        "recording/micro/recall": "whole R",
         "recording/micro/f1": "whole F",
-        "recording/macro/f1": "whole macro F",
-        "recording/macro/roc_auc": "whole ROC",
-        "recording/macro/pr_auc": "whole PR",
-        "recording/macro/pr_floor": "by chance",
         "recording/top1": "top 1",
         "recording/top3": "top 3",
     }
