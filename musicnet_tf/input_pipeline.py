@@ -157,7 +157,7 @@ def _check_annotations(source: WindowSource, task: Task) -> None:
     missing = [what for what in task.annotations if what not in told]
     if missing:
         raise ConfigError(
-            f"{source.folder}: its records tell {' and '.join(told)} and no {missing[0]}, from which task {task.name!r}"
+            f"{source.folder}: its records tell {', '.join(told)} and no {missing[0]}, from which task {task.name!r}"
             " learns; build them again if the corpus tells them, or name another set"
         )
 

@@ -38,7 +38,8 @@ class DatasetInfo(pydantic.BaseModel):
         config, shards: of the job that built it; every file, in order.
         recordings: id → what is known of it: split, work, seconds, metadata; how many notes, beats and tags it has,
             where they are told; `tags` → seconds that bear it.
-        splits: split → recordings, excerpts, notes and hours, and beats where any recording tells them.
+        splits: split → recordings, excerpts, notes and hours, beats where any recording tells them, different tags
+            likewise.
         composers, instruments: → number of notes; instruments are MIDI programs counted from 0.
         split_hash: SHA-256 of the sorted (id, split) pairs.
         failed: id → why the recording is missing.

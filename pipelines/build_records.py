@@ -233,12 +233,13 @@ def _summarise(shards: list[ShardPlan], settings: Settings, folder: Path) -> rec
 
 def _totals(recordings: dict[str, Any], split: Split) -> dict[str, float]:
     chosen = [entry for entry in recordings.values() if entry["split"] == split]
-    told = any("num_beats" in entry for entry in recordings.values())
+    told = {what for what in ("num_beats", "tags") if any(what in entry for entry in recordings.values())}
     return {
         "recordings": len(chosen),
         "excerpts": sum(entry["num_excerpts"] for entry in chosen),
         "notes": sum(entry.get("num_notes", 0) for entry in chosen),
-        **({"beats": sum(entry.get("num_beats", 0) for entry in chosen)} if told else {}),
+        **({"beats": sum(entry.get("num_beats", 0) for entry in chosen)} if "num_beats" in told else {}),
+        **({"tags": len({tag for entry in chosen for tag in entry.get("tags", ())})} if "tags" in told else {}),
         "hours": round(sum(entry["seconds"] for entry in chosen) / 3600, 6),
     }
 

@@ -150,6 +150,6 @@ def test_a_task_of_beats_refuses_sets_of_notes_alone(tiny_records):
     with pytest.raises(ConfigError) as caught:
         input_pipeline.open_sources(learning_beats(tiny_records), "train")
     assert str(caught.value) == (
-        f"{tiny_records}: its records tell notes and no beats, from which task 'beats' learns;"
+        f"{tiny_records}: its records tell notes, tags and no beats, from which task 'beats' learns;"
         " build them again if the corpus tells them, or name another set"
     )

@@ -45,10 +45,10 @@ def main(argv: list[str]) -> int:
     options = build_records.beam_options(_RUNNER.value, _NUM_WORKERS.value, _BEAM_OPTION.value)
     info = build_records.build(_settings(), Path(_OUTPUT_DIR.value).expanduser(), options)
     for split, totals in info.splits.items():
-        beats = f"  {totals['beats']:8.0f} beats" if "beats" in totals else ""
+        more = "".join(f"  {totals[what]:8.0f} {what}" for what in ("beats", "tags") if what in totals)
         print(
             f"{split:10s} {totals['recordings']:5.0f} recordings  {totals['excerpts']:6.0f} excerpts"
-            f"  {totals['hours']:7.2f} h  {totals['notes']:8.0f} notes{beats}"
+            f"  {totals['hours']:7.2f} h  {totals['notes']:8.0f} notes{more}"
         )
     for name, why in info.failed.items():
         print(f"left out   {name}: {why}")
