@@ -5,9 +5,9 @@
 That of building records needs a corpus, a folder of MusicNet; that of the input pipeline needs records, the
 folder that configs call data.folder. Those of alignment need ASAP and a folder for what they render, and take
 hours; those of labels, of decoders and of other people's transcribers and beat trackers need a folder with bach10/ and
-maps/, which that of accuracy takes too. Exemplars, which are trained, need records and that folder. Without these,
-transcription and its start, serving with its fault drill, the MusicNet paper's models and the decoding of beats are
-measured.
+maps/, which that of accuracy takes too. Exemplars, which are trained, need records and that folder; taggers, which are
+trained too, records alone. Without these, transcription and its start, serving with its fault drill, the MusicNet
+paper's models, the decoding of beats and transforms of sound are measured.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from absl import app, flags
 def define_flags() -> None:
     """The command line. Importing the module defines no flag: one process has a single set of them."""
     flags.DEFINE_string("corpus", None, "Folder of MusicNet, to measure the building of records.")
-    flags.DEFINE_string("records", None, "Folder of record sets, to measure the input pipeline.")
+    flags.DEFINE_string("records", None, "Folder of record sets, to measure the input pipeline and taggers.")
     flags.DEFINE_string("asap", None, "Folder of ASAP, to measure alignment; needs --cache.")
     flags.DEFINE_string("cache", None, "Folder for what alignment renders and computes.")
     flags.DEFINE_string(
@@ -38,11 +38,12 @@ def commands(
 ) -> list[list[str]]:
     """The modules that can be run with these folders, each with its arguments."""
     always = ("transcription", "inference", "cold_start", "serving", "fault_drill", "paper_models", "beat_decoding")
-    found = [[f"benchmarks.{name}"] for name in always]
+    found = [[f"benchmarks.{name}"] for name in (*always, "augmentations")]
     if corpus:
         found.append(["benchmarks.records", f"--data_dir={corpus}"])
     if records:
         found.append(["benchmarks.input_pipeline", f"--set=data.folder={records}"])
+        found.append(["benchmarks.tagging_families", f"--records={records}"])
     if asap and cache:
         folders = [f"--asap={asap}", f"--cache={cache}"]
         found.append(["benchmarks.alignment_accuracy", *folders, *([f"--data={data}"] if data else [])])

@@ -18,6 +18,8 @@ MODULES = sorted(
     for name in (
         *("alignment_*", "fault_*", "label_*", "paper_*", "serving"),
         *("cold_start", "decoders", "exemplars", "inference", "transcription_peers", "beat_trackers"),
+        "augmentations",
+        "tagging_families",
     )
     for p in ROOT.glob(f"benchmarks/{name}.py")
 )
@@ -60,7 +62,7 @@ def test_a_benchmark_defines_the_flags_that_it_reads(name: str, undone: set[str]
 
 def test_every_benchmark_that_its_folders_are_named_for_is_run() -> None:
     names = ("transcription", "inference", "cold_start", "serving", "fault_drill", "paper_models", "beat_decoding")
-    always = [f"benchmarks.{name}" for name in names]
+    always = [f"benchmarks.{name}" for name in (*names, "augmentations")]
     assert [module for module, *_ in commands()] == always
     assert [module for module, *_ in commands(asap="a")] == always, "nowhere to render to"
     everything = commands(corpus="c", records="r", asap="a b", cache="k", data="d")
@@ -68,6 +70,7 @@ def test_every_benchmark_that_its_folders_are_named_for_is_run() -> None:
     assert {module.removeprefix("benchmarks.") for module, *_ in everything} == programs
     accuracy = next(options for module, *options in everything if module.endswith("accuracy"))
     assert accuracy == ["--asap=a b", "--cache=k", "--data=d"]
+    assert ["benchmarks.tagging_families", "--records=r"] in commands(records="r")
     trackers = next(options for module, *options in everything if module.endswith("beat_trackers"))
     assert trackers == ["--bach10=d/bach10", "--musicnet=c", "--asap=a b"]
     assert ["benchmarks.beat_trackers", "--bach10=d/bach10"] in commands(data="d")
