@@ -18,8 +18,7 @@ from loud_stretches import AMPLITUDES, BIASES, EMBEDDING, FRAMES, HOP, NAMES, SP
 
 pytest.importorskip("tensorflow_serving", reason="needs the extra 'serving'")
 
-from musicnet_tf import config, export, files, inference, runs, transcription, windowing
-from musicnet_tf.manifest import Manifest
+from musicnet_tf import export, files, inference, transcription, windowing
 from musicnet_tf.models import HeadSpec, Model
 from musicnet_tf.registry import MODELS
 from serving import client
@@ -60,28 +59,17 @@ class Loudness(Model):
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(make_run, tmp_path_factory):
     """A run folder of that model, which registries know for as long as this module's tests run."""
     with pytest.MonkeyPatch.context() as patched:
         MODELS.names()  # finds those of the program first
         patched.setitem(MODELS._classes, "loudness", Loudness)
         patched.setattr(Loudness, "name", "loudness")
         folder = tmp_path_factory.mktemp("tags")
-        task = {"name": "tags", "tags": list(NAMES)}
-        described = {"name": "tags_loudness", "task": task, "model": {"name": "loudness"}}
-        data = {"folder": "records", "train": [{"records": "none"}]}
-        files.write_text(folder / "tags.yaml", json.dumps({**described, "data": data}))
-        experiment = config.load(folder / "tags.yaml")
-        experiment.model.build().save_weights(folder / runs.WEIGHTS)
-        experiment.write(folder)
-        Manifest(
-            name=experiment.name,
-            task="tags",
-            spec=experiment.task.served(experiment.model.spec()).to_dict(),
-            decoder=experiment.task.decoder_params(),
-            experiment=experiment.model_dump(mode="json"),
-        ).write(folder)
-        yield folder
+        described = {"name": "tags_loudness", "model": {"name": "loudness"}, "data": {"train": [{"records": "none"}]}}
+        described["task"] = {"name": "tags", "tags": list(NAMES)}
+        files.write_text(folder / "loudness.yaml", json.dumps(described))
+        yield make_run(folder / "run", folder / "loudness.yaml")
 
 
 @pytest.fixture(scope="module")
