@@ -49,7 +49,9 @@ def ours(rate: int, response: np.ndarray) -> Transforms:
         "pitch shift": lambda x: effects.pitch_shift(x, rate, 3),
         "time stretch": lambda x: effects.time_stretch(x, rate, 1.1),
         "wow and flutter": lambda x: effects.wow_flutter(x, rate),
-        "the contrastive set": lambda x: effects.play(x, rate, effects.CONTRASTIVE, rng),
+        "the contrastive set, drawn anew each second": lambda x: [
+            effects.play(second, rate, effects.CONTRASTIVE, rng) for second in np.split(x, range(rate, len(x), rate))
+        ],
     }
 
 
@@ -59,6 +61,7 @@ def audiomentations(rate: int, response: np.ndarray) -> Transforms:
     def of(transform: Callable[..., np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
         return lambda x: transform(samples=x, sample_rate=rate)
 
+    there, back = (am.Resample(to, to, p=1.0) for to in (8000, rate))
     low = {"min_cutoff_freq": 1000.0, "max_cutoff_freq": 1000.0, "p": 1.0}
     snr = {"min_snr_db": 20.0, "max_snr_db": 20.0, "p": 1.0}
     return {
@@ -76,7 +79,7 @@ def audiomentations(rate: int, response: np.ndarray) -> Transforms:
             )
         ),
         "clipping": of(am.ClippingDistortion(5, 5, p=1.0)),
-        "resampling": of(am.Resample(8000, 8000, p=1.0)),
+        "resampling": lambda x: back(samples=there(samples=x, sample_rate=rate), sample_rate=8000),
         "aliasing": of(am.Aliasing(8000, 8000, p=1.0)),
         "MP3": of(am.Mp3Compression(64, 64, backend="fast-mp3-augment", p=1.0)),
         "pitch shift": of(am.PitchShift(3.0, 3.0, p=1.0)),
@@ -84,37 +87,9 @@ def audiomentations(rate: int, response: np.ndarray) -> Transforms:
     }
 
 
-def torchaudio(rate: int, response: np.ndarray) -> Transforms:
-    import torch
-    from torchaudio import functional as af
-
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    heard, snr = torch.from_numpy(response.astype(np.float32)), torch.tensor([20.0])
-
-    def of(transform: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[np.ndarray], torch.Tensor]:
-        return lambda x: transform(torch.from_numpy(x)[None])
-
-    other = torch.from_numpy(np.resize(response, rate * 3600).astype(np.float32))[None]
-    return {
-        "polarity": of(lambda x: -x),
-        "gain": of(lambda x: af.gain(x, -6.0)),
-        "noise, white": of(lambda x: af.add_noise(x, torch.randn_like(x), snr)),
-        "mix": of(lambda x: af.add_noise(x, other[:, : x.shape[1]], snr)),
-        "low pass": of(lambda x: af.lowpass_biquad(x, rate, 1000.0)),
-        "high pass": of(lambda x: af.highpass_biquad(x, rate, 1000.0)),
-        "equaliser, one band": of(lambda x: af.equalizer_biquad(x, rate, 1000.0, -3.0, 1.41)),
-        "impulse response": of(lambda x: af.fftconvolve(x, heard[None])),
-        "resampling": of(lambda x: af.resample(af.resample(x, rate, 8000), 8000, rate)),
-        "speed": of(lambda x: af.speed(x, rate, 1.03)[0]),
-        "pitch shift": of(lambda x: af.pitch_shift(x, rate, 3)),
-    }
-
-
 LIBRARIES: dict[str, Callable[[int, np.ndarray], Transforms]] = {
     "ours": ours,
     "audiomentations": audiomentations,
-    "torchaudio": torchaudio,
 }
 
 

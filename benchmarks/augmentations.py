@@ -1,10 +1,11 @@
-"""What each transform of sound costs, a second of audio at a time, beside audiomentations and torchaudio.
+"""What each transform of sound costs, a second of audio at a time, beside audiomentations.
 
-    python -m benchmarks.augmentations [--seconds=10] [--sample_rate=16000] [--repeats=20] [--peers=…]
+    python -m benchmarks.augmentations [--seconds=10] [--sample_rate=16000] [--repeats=20] [--peers=audiomentations]
 
-Peers are installed into environments of their own below `--output_dir`; one that cannot be is told and left out. All
-hear the same sound in one run, one after the other, each on one core. CPU seconds; ratios are ours to a peer's, below
-1 where ours takes less. What training does in TensorFlow alone is measured in this process.
+Peers are installed into environments of their own below `--output_dir`; one that cannot be is told and left out.
+torchaudio is none of them, whose release on PyPI does not load beside a PyTorch for processors alone. All hear the same
+sound in one run, one after the other, each on one core. CPU seconds; ratios are ours to a peer's, below 1 where ours
+takes less. What training does in TensorFlow alone is measured in this process.
 """
 
 from __future__ import annotations
@@ -32,7 +33,6 @@ PEERS = {
         (("audiomentations==0.43.1", "fast-mp3-augment==0.2.0"),),
         "audiomentations",
     ),
-    "torchaudio": Environment("torchaudio", (("torch==2.13.0", "torchaudio==2.11.0", "numpy"),), "torchaudio"),
 }
 ONE_CORE = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"), "1")
 
@@ -102,16 +102,11 @@ def in_graph(seconds: float, rate: int, repeats: int) -> Costs:
 
 
 def table(costs: dict[str, Costs]) -> str:
-    """Milliseconds a second of sound, ours and, where a peer has the like, how many times its cost that is."""
+    """Milliseconds a second of sound, ours and, where a peer has the like, its own and ours to it."""
     own, peers = costs["ours"], [name for name in costs if name != "ours"]
-    lines = [
-        f"| transform | ms | {' | '.join(f'{p}: ms, ours to it' for p in peers)} |",
-        "|---" * (2 + len(peers)) + "|",
-    ]
-    for name, value in own.items():
-        cells = [_beside(value, costs[peer].get(name)) for peer in peers]
-        lines.append(f"| {' | '.join([name, _milliseconds(value), *cells])} |")
-    return "\n".join(lines)
+    header = ["transform", "ms", *(f"{peer}: ms, ours to it" for peer in peers)]
+    rows = [[name, _milliseconds(v), *(_beside(v, costs[peer].get(name)) for peer in peers)] for name, v in own.items()]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *rows))
 
 
 def _milliseconds(value: float | str) -> str:
