@@ -303,11 +303,13 @@ class MelSpectrogram(keras.layers.Layer):
         }
         self.hop_length, self.window_length, self.num_mels = hop_length, window_length, num_mels
         self.magnitude = magnitude
-        limits = {"n_fft": transform_length(window_length), "n_mels": num_mels, "fmin": fmin, "fmax": fmax}
+        fft_length = transform_length(window_length)
         with warnings.catch_warnings():
             # Where bands are narrower than bins, the lowest may hold none, as in published front ends.
             warnings.filterwarnings("ignore", "Empty filters")
-            bands = filters.mel(sr=sample_rate, htk=htk, norm=None, **limits)
+            bands = filters.mel(
+                sr=sample_rate, n_fft=fft_length, n_mels=num_mels, fmin=fmin, fmax=fmax, htk=htk, norm=None
+            )
         self._filters = bands.T.astype(np.float32)
 
     def call(self, audio: Any) -> Any:
