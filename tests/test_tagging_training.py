@@ -12,6 +12,8 @@ from musicnet_tf import config, export, inference, runs, trainer, validation
 from musicnet_tf.config import Experiment
 from musicnet_tf.manifest import Manifest
 
+pytestmark = pytest.mark.slow
+
 TAGS = ("a", "b", "c", "d", "e")
 HERTZ = (500, 900, 1600, 2700, 4300)
 """A tone for each tag, of which even the shortest chunk, a hundredth of a second, holds several periods."""
@@ -28,10 +30,6 @@ BORNE = np.array(
     ]
 )
 MOST_STEPS, STEPS_A_LOOK = 600, 50
-
-
-def slow_but(quick):
-    return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in SMALL]
 
 
 def experiment(name, **fields):
@@ -57,7 +55,7 @@ def clips(spec):
     return (BORNE @ tones + np.random.default_rng(0).normal(0, 1e-3, (8, spec.window_length))).astype(np.float32)
 
 
-@pytest.mark.parametrize("name", slow_but({"instrument_cnn"}))
+@pytest.mark.parametrize("name", SMALL)
 def test_eight_clips_are_learnt_by_heart(name):
     """As heard in use, with what normalisation has gathered."""
     chosen = experiment(name, **undisturbed(name))
@@ -80,7 +78,7 @@ def heard(network, audio):
     return np.asarray(network(audio, training=False)["tag"]).reshape(-1, len(TAGS))
 
 
-@pytest.mark.parametrize("name", slow_but({"instrument_cnn"}))
+@pytest.mark.parametrize("name", SMALL)
 def test_an_export_tells_what_the_network_tells(name, tmp_path):
     chosen = experiment(name)
     keras.utils.set_random_seed(1)
