@@ -205,11 +205,8 @@ def test_files_score_as_the_model_that_wrote_them(folders, corpus):
     assert least.by_class["frame"]["mid"]["positives"] == report.by_class["frame"]["mid"]["positives"] - 1 == 3
     for path in folders[0].glob("*.npz"):
         path.unlink()
-    by_json = evaluation.evaluate_estimates(*folders, "tags")  # which has four digits, and no thresholds of stretches
-    assert by_json.pooled["frame/macro/pr_auc"] == pytest.approx(expected.pooled["frame/macro/pr_auc"])
-    own = evaluation.evaluate_model(ToneEar(), corpus, "test", ["brief", "trio"])
-    assert by_json.pooled["frame/micro/f1"] == own.pooled["frame/micro/f1"] < expected.pooled["frame/micro/f1"]
-    assert by_json.pooled["recording/micro/f1"] == expected.pooled["recording/micro/f1"]
+    by_json = evaluation.evaluate_estimates(*folders, "tags")  # which has four digits
+    assert by_json.pooled == pytest.approx(expected.pooled, abs=1e-4)
 
 
 def test_labels_of_notes_tell_instruments(tmp_path):
@@ -231,8 +228,8 @@ def test_labels_of_notes_tell_instruments(tmp_path):
         (
             "a.json",
             '{"tags": [{"tag": "b", "score": 1, "present": true}],'
-            ' "timeline": {"start": [0, 1], "stop": [1], "scores": {"b": [0, 1]}}}',
-            r"stop: shape \(1,\) instead of \(2,\)",
+            ' "stretches": [], "timeline": {"start": [0, 1], "stop": [1, 2], "scores": {"b": [0]}}}',
+            r"ValueError: cannot reshape",
         ),
         ("a.npz", "PK", "a.npz: not tags as `musicnet tag` writes them"),
         ("a.lab", "0 x y\n", "a.lab: not lines of start, stop and tag"),

@@ -19,12 +19,12 @@ from musicnet_tf.events import UNKNOWN, TagSpans
 
 HEARD = (".npz", ".json")
 TRUE = (".lab", ".txt", ".csv", ".tsv", ".mid", ".midi")
-THRESHOLD = 0.5
-"""Score from which on a stretch of a JSON file, which does not tell what stretches bear, counts as bearing a tag."""
+_INSTANT = 1e-3
+"""Seconds in the midst of a stretch, at which a JSON file, whose times are rounded, is asked what the stretch bears."""
 
 
 def read_heard(path: Path) -> HeardTags:
-    """What `musicnet tag` wrote: `.npz`, or `.json`, where stretches bear what they score `THRESHOLD` or more.
+    """What `musicnet tag` wrote: `.npz`, or `.json`, which has four digits.
 
     Raises:
         ScoreError: where the file cannot be read, or is none of these.
@@ -76,7 +76,14 @@ def _of_json(told: Any) -> HeardTags:
     strips = [timeline["scores"][name] for name in names]
     scores = np.array(strips, np.float64).reshape(len(names), len(timeline["start"])).T
     whole = {"scores": [row["score"] for row in ranked], "present": [row["present"] for row in ranked]}
-    return _heard(names, {**timeline, **whole, "timeline": scores, "active": scores >= THRESHOLD})
+    return _heard(names, {**timeline, **whole, "timeline": scores, "active": _borne(told, names)})
+
+
+def _borne(told: Any, names: tuple[str, ...]) -> np.ndarray:
+    """Which tags the stretches of a JSON file bear, bool `(frames, tags)`."""
+    columns = ([row[key] for row in told["stretches"]] for key in ("start", "stop", "tag"))
+    middle = np.mean([told["timeline"]["start"], told["timeline"]["stop"]], axis=0)
+    return TagSpans(*columns).active(names, middle - _INSTANT, middle)  # type: ignore[arg-type]  # lists, made arrays
 
 
 def _heard(names: tuple[str, ...], arrays: Mapping[str, Any]) -> HeardTags:
