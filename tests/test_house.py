@@ -32,16 +32,20 @@ LIGHT = [
         "events.py",
         "files.py",
         "filters.py",
+        "instruments.py",
         "live_audio.py",
         "manifest.py",
     ),
     *(
         "messages.py",
+        "model_selection.py",
         "plots.py",
+        "record_info.py",
         "registry.py",
         "rhythm.py",
         "scores",
         "streaming.py",
+        "tag_writers.py",
         "timebase.py",
         "transcription.py",
     ),
@@ -50,6 +54,7 @@ LIGHT = [
 KERAS_ONLY = ["models", "constant_q.py", "frontends.py", "layers.py"]
 HEAVY = {"tensorflow", "tensorflow_io", "keras", "apache_beam"}
 MAX_LINES = 400
+MAY_CALL_PYTHON = {LIBRARY / "augment.py"}  # libraries of sound, where a config asks for them, in this process's input
 MAY_UNPICKLE = {LIBRARY / "datasets/_musicnet_forms.py"}  # old archives, behind an explicit flag
 
 
@@ -132,7 +137,8 @@ def test_what_is_never_done(path):
     module = tree(path)
     words = {n.attr for n in ast.walk(module) if isinstance(n, ast.Attribute)}
     words |= {n.id for n in ast.walk(module) if isinstance(n, ast.Name)}
-    assert not words & {"py_function", "numpy_function"}, "a served or distributed graph cannot hold Python"
+    called_back = words & {"py_function", "numpy_function"}
+    assert path in MAY_CALL_PYTHON or not called_back, "a served or distributed graph cannot hold Python"
     calls = [n for n in ast.walk(module) if isinstance(n, ast.Call)]
     salted = [c.lineno for c in calls if isinstance(c.func, ast.Name) and c.func.id == "hash"]
     assert not salted, "Python's hash differs from run to run"
