@@ -52,6 +52,14 @@ TOLD = {
         ("beat/f1", "beat/cmlt", "beat/amlt", "downbeat/f1"),
         {"rendered_asap/test": "ASAP, mean"},
     ),
+    "tags": (
+        ("frame/macro/pr_auc", "frame/macro/roc_auc", "frame/macro/f1", "recording/macro/pr_auc", "recording/macro/f1"),
+        {
+            "bach10/test": "Bach10, chorales",
+            "musicnet_refined/validation": "MusicNet, validation",
+            "rendered_parts/validation": "Rendered, validation",
+        },
+    ),
 }
 
 
@@ -103,6 +111,18 @@ def test_silence_has_no_notes(heard):
     heads = windowing.posteriorgram(np.zeros(5 * spec.clock.sample_rate, np.float32), spec, predictor)
     notes = decode(heads, windowing.recording_clock(spec), decoding_of(predictor.manifest), 21)
     assert len(notes) == 0
+
+
+def test_instruments_of_recordings_that_were_never_heard_are_told(shared_data):
+    """Stems and mixes of a chorale, by the model that a light client runs."""
+    pytest.importorskip("ai_edge_litert")
+    from musicnet_tf import evaluation
+    from musicnet_tf.registry import DATASETS
+
+    bach10 = DATASETS.get("bach10")(root=shared_data / "bach10", validation=("03",))
+    report = evaluation.evaluate_model(inference.load("tags_instruments", "lite"), bach10, "validation")
+    assert len(report.pieces) == 4  # the saxophone alone bears none of the tags
+    assert report.pooled["frame/macro/pr_auc"] == pytest.approx(0.806, abs=0.02)
 
 
 def test_scores_of_a_real_recording_come_out_again(shared_data):
