@@ -118,7 +118,9 @@ def test_what_cannot_be_scored_is_told(corpus):
         evaluation.evaluate_model(ClickEar(), NotesAlone(root=corpus.root), "test")
     other = ClickEar()
     other.manifest = other.manifest.model_copy(update={"task": "dance"})
-    with pytest.raises(ModelError, match="does task 'dance', which this program cannot score; it knows beats, notes, t"):
+    with pytest.raises(
+        ModelError, match="does task 'dance', which this program cannot score; it knows beats, notes, t"
+    ):
         evaluation.evaluate_model(other, corpus, "test")
     report = evaluation.evaluate_model(ClickEar(), Clicks(root=corpus.root, broken=True), "validation")
     assert report.failed == {"broken": "broken.wav: cannot be read"} and len(report.pieces) == 2
