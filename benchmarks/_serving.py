@@ -162,10 +162,14 @@ def process() -> Iterator[ProcessPoolExecutor]:
 
 
 def export_models(folder: Path, model: str) -> dict[str, Path]:
-    """Exports a model with windows as they are and with short ones; run in a `process`, as it takes TensorFlow."""
-    from musicnet_tf import export
+    """Exports a model with windows as they are and with short ones; run in a `process`, as it takes TensorFlow.
 
-    for name, frames in ((MODEL, None), (SHORT, SHORT_FRAMES)):
+    Of a family whose windows have one length, both are the same.
+    """
+    from musicnet_tf import export, inference
+
+    short = SHORT_FRAMES if "window_frames" in inference.read_manifest(model).experiment["model"] else None
+    for name, frames in ((MODEL, None), (SHORT, short)):
         export.export(model, folder / name, 1, frames)
     return {name: folder / name for name in (MODEL, SHORT)}
 

@@ -2,13 +2,13 @@
 
     python -m benchmarks.serving [--seconds=3600] [--rounds=5] [--calls=200] [--model=NAME]
 
-The shipped model is exported as it is and with windows of two seconds, and served over loopback by a server in a
-process of its own, on the same cores: the development server, and TensorFlow Serving too where one is on the PATH.
-Both ways take turns, so that other load on the machine concerns them alike; medians are told, and CPU seconds of client
-and server together, which other load disturbs less.
+The model is exported as it is, and, where its family lets them vary, with windows of two seconds, and served over
+loopback by a server in a process of its own, on the same cores: the development server, and TensorFlow Serving too
+where one is on the PATH. Both ways take turns, so that other load on the machine concerns them alike; medians are told,
+and CPU seconds of client and server together, which other load disturbs less.
 
 - **Throughput**: `transcription.transcribe_file` on a long recording, as `musicnet transcribe` runs it.
-- **Latency**: of one window of two seconds at a time, all calls of all rounds together.
+- **Latency**: of one such window at a time, all calls of all rounds together.
 - **Concurrency**: windows a second that 32 threads, or coroutines, get together, beside one; and in process, by calls
   of 32 windows beside one, which is what this machine gains by batches.
 - **Start-up**: a fresh Python process, from its start to the end of its first answer.
@@ -84,7 +84,7 @@ def _window() -> np.ndarray:
 
 
 def transcribe(path: Path, output_dir: Path) -> Spent:
-    """What it takes a worker to turn a recording into notes."""
+    """What it takes a worker to turn a recording into a table of events."""
     kinds = transcription.chosen_formats(_predictor.manifest.task, ["csv"])
     wall, cpu = time.perf_counter(), time.process_time()
     transcription.transcribe_file(path, _predictor, output_dir, kinds)
@@ -207,7 +207,7 @@ def latency(server: ServerProcess, exported: Path, rounds: int, calls: int) -> l
     most = MOST_LATENCY * np.percentile(here, 99) + LATENCY_MS
     p99 = np.percentile(grpc, 99)
     return [
-        row("2 s, one at a time, in process", _percentiles(here)),
+        row(f"{_seconds(exported)}, one at a time, in process", _percentiles(here)),
         row(
             "the same over gRPC",
             _percentiles(grpc),
@@ -218,6 +218,12 @@ def latency(server: ServerProcess, exported: Path, rounds: int, calls: int) -> l
         row("over gRPC with asyncio", _percentiles(by_aio)),
         row("over REST", _percentiles(rest), f"median {np.median(rest) / np.median(here):.2f} times"),
     ]
+
+
+def _seconds(exported: Path) -> str:
+    """How long a window is."""
+    spec = inference.read_manifest(exported).geometry
+    return f"{spec.window_length / spec.clock.sample_rate:.2g} s"
 
 
 def _percentiles(taken: np.ndarray) -> str:
@@ -245,7 +251,7 @@ def concurrency(server: ServerProcess, exported: Path, rounds: int, calls: int) 
         one, many = middle[f"{name}, 1"], middle[f"{name}, {CROWD}"]
         wanted = (f"≥ {LEAST_CROWD:g}", many >= LEAST_CROWD * one) if name == "threads" else ()
         measured = f"{one:.1f} and {many:.1f} windows a second"
-        rows.append(row(f"2 s, 1 and {CROWD} at once, {name}", measured, f"{many / one:.2f}", *wanted))
+        rows.append(row(f"{_seconds(exported)}, 1 and {CROWD} at once, {name}", measured, f"{many / one:.2f}", *wanted))
     return rows
 
 
