@@ -172,15 +172,3 @@ def test_arguments_are_checked_before_a_model_is_loaded(musicnet, model, recordi
     assert outcome.status in (1, 2) and model == [] and outcome.stdout == ""
     (line,) = outcome.stderr.splitlines()
     assert REFUSED[flag] in line
-
-
-def test_the_default_model_is_told_where_it_is_not_there(musicnet, recording, tmp_path, monkeypatch):
-    from musicnet_tf import inference
-
-    monkeypatch.setattr(inference, "PRETRAINED", tmp_path / "none")
-    outcome = musicnet("beats", recording, f"--output_dir={tmp_path / 'out'}")
-    assert outcome.status == 1
-    (line,) = outcome.stderr.splitlines()
-    assert line.startswith(
-        f"musicnet beats: error: {inference.DEFAULT_MODELS['beats']}: no folder and no shipped model"
-    )
