@@ -60,7 +60,7 @@ SMALL = {
         "hidden": 12,
     },
     "short_chunk_cnn": {"num_mels": 16, "chunk_frames": 16, "filters": (4, 4, 6)},
-    "short_chunk_resnet": {"num_mels": 16, "chunk_frames": 16, "filters": (4, 4, 6)},
+    "short_chunk_resnet": {"num_mels": 16, "chunk_frames": 16, "filters": (6, 8, 12)},
     "tutorial_cnn": {"num_mels": 16, "chunk_frames": 60, "filters": (4, 6), "pools": ((5, 4), (12, 4))},
     "vggish": {"num_mels": 16, "chunk_frames": 16, "filters": (4, 4, 6, 6), "dense": (8, 9)},
 }
