@@ -143,7 +143,7 @@ class Experiment(Section):
     @pydantic.model_validator(mode="after")
     def _fit_together(self) -> Experiment:
         self.task.check(self.model.name, self.model.spec())
-        if self.data.augmentation.mixup and self.task.name != "tags":
+        if self.data.augmentation.mixup and not self.task.mixes:
             raise ConfigError(
                 f"data.augmentation.mixup: tags of two windows can be mixed, and what task {self.task.name!r} learns"
                 " cannot; leave it out, or train task 'tags'"

@@ -7,7 +7,6 @@ others contradict least (Böck, Krebs & Widmer, ISMIR 2014).
 from __future__ import annotations
 
 import dataclasses
-import functools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -131,7 +130,6 @@ class Recalled:
         if self._outputs:
             yield from (outputs for _, outputs in zip(batches, self._outputs, strict=True))
             return
-        run = getattr(self._predictor, "map", None) or functools.partial(map, self._predictor)
-        for outputs in run(batches):
+        for outputs in windowing.outputs_of(self._predictor, batches):
             self._outputs.append(outputs)
             yield outputs

@@ -98,10 +98,15 @@ def posteriorgrams(
             promised.append((len(batch), frames))
             yield batch
 
-    run = getattr(predict, "map", None) or functools.partial(map, predict)  # type: ignore[arg-type]
-    for outputs in run(windows()):
+    for outputs in outputs_of(predict, windows()):
         count, frames = promised.popleft()
         yield {name: _stitch(name, outputs, count, spec, kept)[:frames] for name in spec.heads}
+
+
+def outputs_of(predict: Predict | Mapped, batches: Iterable[np.ndarray]) -> Iterator[Mapping[str, np.ndarray]]:
+    """Outputs of batches of windows, in order, by the predictor's `map` where it has one."""
+    run = getattr(predict, "map", None) or functools.partial(map, predict)  # type: ignore[arg-type]
+    yield from run(batches)
 
 
 def posteriorgram(audio: np.ndarray, spec: ModelSpec, predict: Predict, batch_size: int | None = None) -> dict:

@@ -17,10 +17,8 @@ from scipy.io import wavfile
 
 pytest.importorskip("tensorflow_serving", reason="needs the extra 'serving'")
 
-from musicnet_tf import config, export, files, inference, runs, windowing
-from musicnet_tf.manifest import Manifest
+from musicnet_tf import export, inference, windowing
 from musicnet_tf.models import Model
-from musicnet_tf.registry import MODELS
 from musicnet_tf.scores.beats import read_beats
 from serving import client
 from serving.server import ModelConfig, Server, Settings
@@ -54,26 +52,9 @@ class Loudness(Model):
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """A run folder of that model, which registries know for as long as this module's tests run."""
-    with pytest.MonkeyPatch.context() as patched:
-        MODELS.names()  # finds those of the program first
-        patched.setitem(MODELS._classes, "loudness", Loudness)
-        patched.setattr(Loudness, "name", "loudness")
-        folder = tmp_path_factory.mktemp("beats")
-        described = {"name": "beats_loudness", "task": {"name": "beats"}, "model": {"name": "loudness"}}
-        data = {"folder": "records", "train": [{"records": "none"}]}
-        files.write_text(folder / "beats.yaml", json.dumps({**described, "data": data}))
-        experiment = config.load(folder / "beats.yaml")
-        experiment.model.build().save_weights(folder / runs.WEIGHTS)
-        experiment.write(folder)
-        Manifest(
-            name=experiment.name,
-            task="beats",
-            spec=experiment.task.served(experiment.model.spec()).to_dict(),
-            decoder=experiment.task.decoder_params(),
-            experiment=experiment.model_dump(mode="json"),
-        ).write(folder)
+def run(run_of, tmp_path_factory):
+    """A run folder of that model, for as long as this module's tests run."""
+    with run_of(Loudness, tmp_path_factory.mktemp("beats"), "beats_loudness", {"name": "beats"}) as folder:
         yield folder
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 import stand_in_models
+import verb_checks
 from click_tracks import FRAMES, HOP, RATE, SPEC, TRUTH
 
 from musicnet_tf import beat_writers, windowing, writers
@@ -140,15 +141,8 @@ def test_a_model_without_downbeats_tells_no_places(musicnet, model, recording, m
 
 
 def test_what_exists_is_skipped_and_a_bad_file_named(musicnet, model, recording, tmp_path):
-    (tmp_path / "text.mp3").write_bytes(b"I am no music at all\n" * 100)
-    args = (recording, tmp_path / "text.mp3", f"--output_dir={tmp_path / 'out'}", "--formats=beats", "--skip_existing")
-    assert musicnet("beats", *args).status == 1
-    outcome = musicnet("beats", *args)
-    assert (outcome.status, len(model)) == (1, 1)  # no model was loaded for nothing
-    assert f"{recording}: skipped, its outputs exist" in outcome.stdout
-    assert "0 transcribed, 1 skipped, 1 failed; 0 beats" in outcome.stdout
-    (line,) = outcome.stderr.splitlines()
-    assert line.startswith("musicnet beats: error: ") and "text.mp3: not audio that can be decoded" in line
+    told = verb_checks.skips_what_exists_and_names_a_bad_file(musicnet, "beats", recording, "beats", tmp_path, model)
+    assert "0 transcribed, 1 skipped, 1 failed; 0 beats" in told
 
 
 REFUSED = {
@@ -168,7 +162,4 @@ REFUSED = {
 
 @pytest.mark.parametrize("flag", REFUSED)
 def test_arguments_are_checked_before_a_model_is_loaded(musicnet, model, recording, tmp_path, flag):
-    outcome = musicnet("beats", recording, f"--output_dir={tmp_path / 'out'}", flag)
-    assert outcome.status in (1, 2) and model == [] and outcome.stdout == ""
-    (line,) = outcome.stderr.splitlines()
-    assert REFUSED[flag] in line
+    verb_checks.refuses_before_a_model_is_loaded(musicnet, "beats", recording, flag, REFUSED[flag], tmp_path, model)

@@ -2,38 +2,30 @@
 
 import csv
 import json
-import types
 from pathlib import Path
 
 import loud_stretches
 import numpy as np
 import pytest
+import stand_in_models
+import verb_checks
 from loud_stretches import EMBEDDING, MANIFEST, SPEC, Loudness
 
-import musicnet_tf
 from musicnet_tf import tag_writers
 from musicnet_tf.decode.tags import TagDecoding
-from musicnet_tf.errors import ModelError
-from musicnet_tf.manifest import Manifest
+
+
+class BeatPredictor(Loudness):
+    """The same, but it says that these are beats."""
+
+    manifest = MANIFEST.model_copy(update={"task": "beats"})
 
 
 @pytest.fixture
 def model(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     """Puts that model where models are loaded; gives the names and runtimes that were asked for."""
-    asked: list[tuple[str, str]] = []
-
-    def read_manifest(name: str) -> Manifest:
-        if name == "missing":
-            raise ModelError("missing: no such model; choose from loudness")
-        return MANIFEST.model_copy(update={"task": "beats"}) if name == "other" else Loudness.manifest
-
-    def load(name: str, runtime: str) -> Loudness:
-        asked.append((name, runtime))
-        return Loudness()
-
-    fake = types.SimpleNamespace(read_manifest=read_manifest, load=load, DEFAULT_MODELS={"tags": "loudness"})
-    monkeypatch.setattr(musicnet_tf, "inference", fake, raising=False)
-    return asked
+    models = {"loudness": Loudness(), "own": Loudness(), "other": BeatPredictor()}
+    return stand_in_models.put(monkeypatch, "tags", models)
 
 
 @pytest.fixture
@@ -136,14 +128,7 @@ def test_model_runtime_and_batches_are_passed_on(musicnet, model, recording):
 
 
 def test_what_exists_is_skipped_and_a_bad_file_named(musicnet, model, recording, tmp_path):
-    (tmp_path / "text.mp3").write_bytes(b"I am no music at all\n" * 100)
-    args = (recording, tmp_path / "text.mp3", f"--output_dir={tmp_path / 'out'}", "--formats=json", "--skip_existing")
-    assert musicnet("tag", *args).status == 1
-    outcome = musicnet("tag", *args)
-    assert (outcome.status, len(model)) == (1, 1)  # no model was loaded for nothing
-    assert f"{recording}: skipped, its outputs exist" in outcome.stdout
-    (line,) = outcome.stderr.splitlines()
-    assert line.startswith("musicnet tag: error: ") and "text.mp3: not audio that can be decoded" in line
+    verb_checks.skips_what_exists_and_names_a_bad_file(musicnet, "tag", recording, "json", tmp_path, model)
 
 
 REFUSED = {
@@ -159,7 +144,4 @@ REFUSED = {
 
 @pytest.mark.parametrize("flag", REFUSED)
 def test_arguments_are_checked_before_a_model_is_loaded(musicnet, model, recording, tmp_path, flag):
-    outcome = musicnet("tag", recording, f"--output_dir={tmp_path / 'out'}", flag)
-    assert outcome.status in (1, 2) and model == [] and outcome.stdout == ""
-    (line,) = outcome.stderr.splitlines()
-    assert REFUSED[flag] in line
+    verb_checks.refuses_before_a_model_is_loaded(musicnet, "tag", recording, flag, REFUSED[flag], tmp_path, model)

@@ -20,7 +20,6 @@ pytest.importorskip("tensorflow_serving", reason="needs the extra 'serving'")
 
 from musicnet_tf import export, files, inference, transcription, windowing
 from musicnet_tf.models import HeadSpec, Model
-from musicnet_tf.registry import MODELS
 from serving import client
 from serving.server import ModelConfig, Server, Settings
 
@@ -59,17 +58,12 @@ class Loudness(Model):
 
 
 @pytest.fixture(scope="module")
-def run(make_run, tmp_path_factory):
-    """A run folder of that model, which registries know for as long as this module's tests run."""
-    with pytest.MonkeyPatch.context() as patched:
-        MODELS.names()  # finds those of the program first
-        patched.setitem(MODELS._classes, "loudness", Loudness)
-        patched.setattr(Loudness, "name", "loudness")
-        folder = tmp_path_factory.mktemp("tags")
-        described = {"name": "tags_loudness", "model": {"name": "loudness"}, "data": {"train": [{"records": "none"}]}}
-        described["task"] = {"name": "tags", "tags": list(NAMES)}
-        files.write_text(folder / "loudness.yaml", json.dumps(described))
-        yield make_run(folder / "run", folder / "loudness.yaml")
+def run(run_of, tmp_path_factory):
+    """A run folder of that model, for as long as this module's tests run."""
+    with run_of(
+        Loudness, tmp_path_factory.mktemp("tags"), "tags_loudness", {"name": "tags", "tags": list(NAMES)}
+    ) as folder:
+        yield folder
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,6 +52,26 @@ def _make_run(folder: Path, config_file: str | Path = "tiny", *overrides: str) -
         scores={"maps/validation": {"onset/f1": 0.5}},
     ).write(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def run_of() -> Callable[..., contextlib.AbstractContextManager[Path]]:
+    """`run_of(family, folder, name, task)`: a run folder of a test's own family, which registries know within it."""
+    return _run_of
+
+
+@contextlib.contextmanager
+def _run_of(family: type, folder: Path, name: str, task: dict[str, Any]) -> Iterator[Path]:
+    from musicnet_tf import files
+    from musicnet_tf.registry import MODELS
+
+    with pytest.MonkeyPatch.context() as patched:
+        MODELS.names()  # finds those of the program first
+        patched.setitem(MODELS._classes, "own", family)
+        patched.setattr(family, "name", "own")
+        described = {"name": name, "task": task, "model": {"name": "own"}, "data": {"train": [{"records": "none"}]}}
+        files.write_text(folder / "own.yaml", json.dumps(described))
+        yield _make_run(folder / "run", folder / "own.yaml")
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,11 @@ def unit(*parts: object) -> float:
     return _digest(*parts) / 2**64
 
 
+def pick(choices: Sequence[T], *parts: object) -> T:
+    """The one of the choices that belongs to the parts, each as likely."""
+    return choices[int(unit(*parts) * len(choices))]
+
+
 def one_of(choices: Sequence[T], rng: np.random.Generator) -> T:
     """One of the choices, each as likely; none of them is turned into an array."""
     return choices[int(rng.integers(len(choices)))]

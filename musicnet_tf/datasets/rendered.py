@@ -15,7 +15,7 @@ import pydantic
 
 from musicnet_tf import effects, scores, synthesis, works
 from musicnet_tf.datasets import Dataset, Recording, _performance, stable_split
-from musicnet_tf.datasets._draws import generator, unit
+from musicnet_tf.datasets._draws import generator, pick, unit
 from musicnet_tf.datasets._tagged import tags_of_music
 from musicnet_tf.effects import Effects
 from musicnet_tf.errors import DatasetError, ScoreError
@@ -236,11 +236,10 @@ class Rendered(Dataset):
     def _font(self, recording: Recording, program: int, fonts: list[str]) -> str:
         if not self.font_per_voice:
             return recording.metadata["soundfont"]
-        return fonts[int(unit(self.seed, recording.id, f"soundfont {program}") * len(fonts))]
+        return pick(fonts, self.seed, recording.id, f"soundfont {program}")
 
     def _one_of(self, others: dict[int, tuple[int, ...]], id: str, program: int, what: str) -> int:
-        choices = others.get(program, (program,))
-        return choices[int(unit(self.seed, id, f"{what} {program}") * len(choices))]
+        return pick(others.get(program, (program,)), self.seed, id, f"{what} {program}")
 
     def _tempo(self, id: str) -> float:
         return 1.0 + self._between(self.tempo, id, "tempo")
@@ -310,7 +309,7 @@ class Rendered(Dataset):
             work = ": ".join(found.get(key, "") for key in ("composer", "composition", "movement")).rstrip(": ")
         else:
             work = works.work_name(found["composer"], found["composition"])
-        font = "one an instrument" if self.font_per_voice else fonts[int(unit(self.seed, id, "soundfont") * len(fonts))]
+        font = "one an instrument" if self.font_per_voice else pick(fonts, self.seed, id, "soundfont")
         metadata = {key: value for key, value in found.items() if key != "id"} | {"soundfont": font}
         return Recording(id, stable_split(work, self.validation_fraction, self.test_fraction), work, metadata)
 

@@ -6,7 +6,7 @@ of them, in any order; `play` draws them and says where notes went. Randomness c
 alone.
 """
 
-from musicnet_tf.effects.chain import CONTRASTIVE, EFFECTS, PRESETS, TOOLBOX, Chain, check, play, reads
+from musicnet_tf.effects.chain import CONTRASTIVE, EFFECTS, PRESETS, TOOLBOX, Chain, apply, check, play, reads
 from musicnet_tf.effects.freeverb import freeverb
 from musicnet_tf.effects.kinds import Effect
 from musicnet_tf.effects.level import (
@@ -34,7 +34,7 @@ from musicnet_tf.effects.moved import (
     unmoved,
     wow_flutter,
 )
-from musicnet_tf.effects.settings import RECORDED, Effects, apply
+from musicnet_tf.effects.settings import RECORDED, Effects
 from musicnet_tf.effects.spectrum import alias, codec, equalise, high_pass, low_pass, resample
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Effects one after the other, in any order: how a config tells them, and `play`."""
+"""Effects one after the other, in any order: how a config tells them, `play` and `apply`."""
 
 from __future__ import annotations
 
@@ -143,6 +143,14 @@ def play(audio: np.ndarray, sample_rate: int, chain: Sequence[Effect], rng: np.r
         if stream.random() < effect.probability:
             sound = sound.then(effect.play(sound.audio, sample_rate, stream))
     return sound
+
+
+def apply(audio: np.ndarray, sample_rate: int, settings: Effects, rng: np.random.Generator) -> np.ndarray:
+    """A sound with the effects of a recording drawn for it: float32 `(samples,)` in [-1, 1], as long and in time.
+
+    As `play`.
+    """
+    return np.clip(play(audio, sample_rate, _of(settings), rng).audio, -1.0, 1.0)
 
 
 def reads(chain: Sequence[Effect], num_samples: int, sample_rate: int) -> int:

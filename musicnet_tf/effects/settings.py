@@ -1,8 +1,7 @@
-"""What a recording may have gone through before it is heard, drawn at random: settings and `apply`."""
+"""What a recording may have gone through before it is heard: settings, which `chain.apply` draws."""
 
 from __future__ import annotations
 
-import numpy as np
 import pydantic
 
 from musicnet_tf.effects.kinds import (
@@ -51,18 +50,3 @@ RECORDED = Effects(
     codec=Coding(probability=0.3),
 )
 """What recordings are like, by ear: most in some room, some noisy, some coded, none at one level."""
-
-
-def apply(audio: np.ndarray, sample_rate: int, settings: Effects, rng: np.random.Generator) -> np.ndarray:
-    """A sound with effects drawn for it: float32 `(samples,)` in [-1, 1], as long as before and in time.
-
-    Each effect has a stream of random numbers of its own, so that switching one on or off leaves the others as they
-    are. A range that the sample rate cannot hold is cut.
-    """
-    names = list(Effects.model_fields)
-    audio = np.asarray(audio, np.float32)
-    for name, stream in zip(names, rng.spawn(len(names)), strict=True):
-        effect = getattr(settings, name)
-        if stream.random() < effect.probability:
-            audio = effect.apply(audio, sample_rate, stream)
-    return np.clip(audio, -1.0, 1.0)

@@ -26,6 +26,8 @@ class Task(Entry, abc.ABC):
     source: ClassVar[str]
     required_heads: ClassVar[tuple[str, ...]]
     optional_heads: ClassVar[tuple[str, ...]] = ()
+    mixes: ClassVar[bool] = False
+    """Whether two windows mixed have the targets of both, mixed alike, as `augment.mixup` takes for granted."""
 
     @property
     def annotations(self) -> tuple[str, ...]:

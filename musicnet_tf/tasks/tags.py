@@ -44,6 +44,7 @@ class Tags(Task):
 
     source: ClassVar[str] = "Won et al. 2020; Choi et al. 2016"
     required_heads: ClassVar[tuple[str, ...]] = ("tag",)
+    mixes: ClassVar[bool] = True
 
     tags: tuple[str, ...] = pydantic.Field(min_length=1)
     labels: Literal["tags", "instruments"] = "tags"
