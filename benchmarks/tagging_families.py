@@ -229,7 +229,7 @@ def _compare(values: flags.FlagValues) -> int:
             failed.append(str(error))
             print(error, file=sys.stderr, flush=True)
     notes = [
-        f"{values.minutes:g} minutes each, {os.cpu_count()} cores",
+        f"{values.minutes:g} minutes each, {len(os.sched_getaffinity(0))} cores",
         f"at most {values.pieces} pieces of {', '.join(map(str, heard))}, {values.seconds:g} s of each",
         *failed,
     ]
