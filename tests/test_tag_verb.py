@@ -65,8 +65,8 @@ def test_a_recording_becomes_all_files(musicnet, model, recording, tmp_path):
         levels = np.array([0.75, 0.75, 0.25, 0.25, 0.25, 0.0, 0.0, 0.45])
         np.testing.assert_allclose(arrays["embedding"], np.outer(levels, EMBEDDING), atol=1e-3)
     line, summary = outcome.stdout.splitlines()
-    assert line == f"{recording}: 1 tags in 3.8 s of audio; sound .73"
-    assert summary.startswith("1 transcribed; 1 tags in 3.8 s of audio; real-time factor ")
+    assert line == f"{recording}: 1 tag in 3.8 s of audio; sound .73"
+    assert summary.startswith("1 transcribed; 1 tag in 3.8 s of audio; real-time factor ")
 
 
 def test_what_is_written_where_nobody_chose(musicnet, model, recording, tmp_path):
@@ -92,7 +92,7 @@ def test_flags_reach_the_decoder(musicnet, model, recording):
 def test_a_threshold_takes_the_place_of_those_of_single_tags(musicnet, model, recording, monkeypatch):
     chosen = MANIFEST.model_copy(update={"decoder": {"thresholds": {"loud": 0.3, "sound": 0.95}}})
     monkeypatch.setattr(Loudness, "manifest", chosen)
-    assert told(musicnet, recording)[1].endswith("1 tags in 3.8 s of audio; loud .33")
+    assert told(musicnet, recording)[1].endswith("1 tag in 3.8 s of audio; loud .33")
     assert told(musicnet, recording, "--threshold=0.7")[1].endswith("; sound .73")
 
 
@@ -118,7 +118,7 @@ def test_tags_that_exclude_one_another(musicnet, model, recording, monkeypatch):
     monkeypatch.setattr(Loudness, "manifest", MANIFEST.model_copy(update={"decoder": {"exclusive": True}}))
     tags, line = told(musicnet, recording)
     assert [row["present"] for row in tags["tags"]] == [True, False, False]
-    assert line.endswith("1 tags in 3.8 s of audio; sound .73")
+    assert line.endswith("1 tag in 3.8 s of audio; sound .73")
 
 
 def test_model_runtime_and_batches_are_passed_on(musicnet, model, recording):

@@ -130,7 +130,7 @@ def test_a_server_gives_the_tags_that_are_found_here(musicnet, server, scheme, r
     args = (f"--output_dir={tmp_path}", "--formats=json,csv,npz", "--embedding")
     outcome = musicnet("tag", recording, f"--server={at(server, scheme)}", *args)
     assert outcome.status == 0, outcome.stderr
-    assert f"{recording}: 1 tags in 3.8 s of audio; sound .73" in outcome.stdout
+    assert f"{recording}: 1 tag in 3.8 s of audio; sound .73" in outcome.stdout
     assert written(tmp_path) == expected
 
 

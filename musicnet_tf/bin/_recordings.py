@@ -127,4 +127,5 @@ def _report(result: transcription.Result, verb: str, noun: str) -> None:
     elif result.skipped:
         print(f"{result.name}: skipped, its outputs exist")
     else:
-        print(f"{result.name}: {result.events} {noun} in {result.audio_seconds:.1f} s of audio{result.details}")
+        found = _summary.counted(result.events, noun)
+        print(f"{result.name}: {found} in {result.audio_seconds:.1f} s of audio{result.details}")

@@ -26,7 +26,12 @@ def of(results: Sequence[Result], noun: str, seconds: float, output_dir: str) ->
         "failed": sum(bool(r.error) for r in results),
     }
     parts = [f"{number} {what}" for what, number in counts.items() if number or what == "transcribed"]
-    text = f"{', '.join(parts)}; {sum(r.events for r in done)} {noun} in {audio_seconds:.1f} s of audio"
+    text = f"{', '.join(parts)}; {counted(sum(r.events for r in done), noun)} in {audio_seconds:.1f} s of audio"
     if audio_seconds:
         text += f"; real-time factor {seconds / audio_seconds:.3f}"
     return f"{text}; outputs in {output_dir}"
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 tag`, `2 tags`: so many of what `noun` calls in the plural."""
+    return f"{number} {noun.removesuffix('s') if number == 1 else noun}"

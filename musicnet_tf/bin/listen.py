@@ -41,6 +41,7 @@ import numpy as np
 from absl import app, flags
 
 import musicnet_tf.bin._server_flags as server_flags
+from musicnet_tf.bin._summary import counted
 from musicnet_tf.errors import MusicNetError
 
 if TYPE_CHECKING:
@@ -246,7 +247,8 @@ def _line(row: dict[str, Any]) -> str:
 
 
 def _summary(listener: streaming.Listener, sound: streaming.Sound, source: _Source, decoding: Decoding) -> str:
-    text = f"{decoding.count(listener.events)} {decoding.noun} in {sound.duration:.1f} s of audio"
+    found = counted(decoding.count(listener.events), decoding.noun)
+    text = f"{found} in {sound.duration:.1f} s of audio"
     text += decoding.details(listener.events)
     if waiting := _waiting(source):
         text += f"; stopped, and {waiting:.1f} s that had come were not heard"
