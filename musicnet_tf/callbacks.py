@@ -145,11 +145,12 @@ class Picture(keras.callbacks.Callback):
         self._network = network
         self._experiment = experiment
         self._writer = tf.summary.create_file_writer(str(folder))
-        audio, targets = batch
-        self._audio, self._truth = audio[:1], {head: target[0].numpy() for head, target in targets.items()}
+        heard, targets = batch
+        self._heard = keras.tree.map_structure(lambda values: values[:1], heard)
+        self._truth = {head: target[0].numpy() for head, target in targets.items()}
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        activations = self._experiment.task.activations(self._network(self._audio, training=False))
+        activations = self._experiment.task.activations(self._network(self._heard, training=False))
         heard = {head: keras.ops.convert_to_numpy(values)[0] for head, values in activations.items()}
         figure = self._experiment.task.picture(heard, self._truth, self._experiment.model.spec())
         if figure is None:

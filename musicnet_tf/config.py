@@ -13,6 +13,7 @@ from musicnet_tf import files
 from musicnet_tf.augment import Augmentation
 from musicnet_tf.errors import ConfigError
 from musicnet_tf.models import Model
+from musicnet_tf.note_changes import NoteChanges
 from musicnet_tf.registry import MODELS, TASKS, Registry
 from musicnet_tf.tasks import Task
 from musicnet_tf.validation import construct, merge, parse_overrides, read_yaml
@@ -58,6 +59,10 @@ class Data(Section):
         shuffle_excerpts, shuffle_windows: sizes of the shuffled blocks, in compressed excerpts and in
             decoded windows.
         augmentation: of training windows.
+        hear: `audio`, or `notes`: what the transcriber of a network would tell if it erred nowhere, from the notes of
+            records, whose audio is not looked at; for families that have one (`note_beat_tcn`). Only what follows the
+            transcriber is trained then, much faster.
+        notes: how notes are changed before they are heard so, in training.
         polyphony: draws only training windows in whose frame exactly so many pitches sound, of those that
             begin at whole hops of an excerpt; for models of one frame a window, without transposition. 1 makes
             the monophonic subset of the MusicNet paper (section 4.5). Most of `windows_per_excerpt` are left
@@ -71,6 +76,8 @@ class Data(Section):
     shuffle_excerpts: int = pydantic.Field(default=64, gt=0)
     shuffle_windows: int = pydantic.Field(default=64, gt=0)
     augmentation: Augmentation = Augmentation()
+    hear: Literal["audio", "notes"] = "audio"
+    notes: NoteChanges = NoteChanges()
     polyphony: int | None = pydantic.Field(default=None, ge=0)
 
     def path(self, source: Source) -> Path:
@@ -128,8 +135,8 @@ class Experiment(Section):
     Attributes:
         name: of the experiment, and of the model that comes of it.
         seed: drives the initial weights, the windows and the augmentation.
-        initial_weights: name or folder of a trained model with the same `model` section, whose weights this training
-            begins from; drawn by the seed where it is empty.
+        initial_weights: name or folder of a trained model whose weights this training begins from: with the same
+            `model` section, or with that of one of its parts; drawn by the seed where it is empty.
     """
 
     name: str = pydantic.Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
@@ -148,6 +155,13 @@ class Experiment(Section):
                 f"data.augmentation.mixup: tags of two windows can be mixed, and what task {self.task.name!r} learns"
                 " cannot; leave it out, or train task 'tags'"
             )
+        if self.model.parts() and not self.initial_weights:
+            raise ConfigError(
+                f"initial_weights: {self.model.name!r} hears by a network that is trained already; name a model of the"
+                f" same {next(iter(self.model.parts()))} section, such as one that `musicnet list` names"
+            )
+        if self.data.hear == "notes" and self.model.ear() is None:
+            raise ConfigError(f"data.hear: model {self.model.name!r} has no transcriber and learns from audio alone")
         return self
 
     def trains_as(self, other: Experiment) -> bool:

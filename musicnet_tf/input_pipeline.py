@@ -14,14 +14,16 @@ from typing import Any
 
 import tensorflow as tf
 
-from musicnet_tf import effects, record_info, records
+from musicnet_tf import effects, note_changes, record_info, records
 from musicnet_tf.augment import Augmentation, augment, mixup, played, transposed
 from musicnet_tf.config import Experiment, Source
 from musicnet_tf.datasets import Split
 from musicnet_tf.errors import ConfigError, RecordError
 from musicnet_tf.models import ModelSpec
+from musicnet_tf.note_changes import NoteChanges
 from musicnet_tf.targets import NoteTensors, sounding
 from musicnet_tf.tasks import Task
+from musicnet_tf.tasks.notes import Notes
 
 _log = logging.getLogger(__name__)
 
@@ -267,12 +269,24 @@ def _windows(
     """
     task = experiment.task
     augmentation = experiment.data.augmentation if source.split == "train" else Augmentation()
+    hears_notes = experiment.data.hear == "notes"
+    changes = experiment.data.notes if source.split == "train" else NoteChanges()
     stretch = effects.reads(augmentation.effects, spec.window_length, spec.clock.sample_rate)
+    stretch = changes.reads(spec.window_length) if hears_notes else stretch
+
+    def window(audio: tf.Tensor, fields: dict[str, Any], start: tf.Tensor, own_seed: tf.Tensor) -> Any:
+        if hears_notes:
+            return _heard(fields, start, experiment, changes, own_seed)
+        return _window(audio, fields, start, stretch, spec, task, augmentation, own_seed)
 
     def draw(number: tf.Tensor, fields: dict[str, Any]) -> tf.data.Dataset:
-        audio = records.decode_audio(fields["audio"], source.info.encoding)
+        if hears_notes:
+            audio, samples = None, tf.reduce_max(tf.concat([fields["notes/offset"], [0]], axis=0))
+        else:
+            audio = records.decode_audio(fields["audio"], source.info.encoding)
+            samples = tf.size(audio, tf.int64)
         own_seed = tf.random.fold_in(seed, number)
-        spare = tf.maximum(tf.size(audio, tf.int64) - stretch, 0)
+        spare = tf.maximum(samples - stretch, 0)
         if source.split == "train":
             starts = tf.random.stateless_uniform((per_excerpt,), own_seed, 0, spare + 1, tf.int64)
             if experiment.data.polyphony is not None:
@@ -282,11 +296,7 @@ def _windows(
         return (
             tf.data.Dataset.from_tensor_slices(starts)
             .enumerate()
-            .map(
-                lambda i, start: _window(
-                    audio, fields, start, stretch, spec, task, augmentation, tf.random.fold_in(own_seed, i)
-                )
-            )
+            .map(lambda i, start: window(audio, fields, start, tf.random.fold_in(own_seed, i)))
         )
 
     excerpts = source.excerpts(shuffle, seed)
@@ -329,3 +339,15 @@ def _window(
         samples, fields = played(samples, fields, rate, spec.window_length, augmentation.effects, seed)
     samples = augment(samples, rate, augmentation, seed)
     return samples, task.targets(fields, start, spec)
+
+
+def _heard(
+    fields: dict[str, Any], start: tf.Tensor, experiment: Experiment, changes: NoteChanges, seed: tf.Tensor
+) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+    """What the model's transcriber would tell of a window's notes if it erred nowhere, and the window's targets."""
+    spec, ear = experiment.model.spec(), experiment.model.ear()
+    assert ear is not None  # as the experiment has checked
+    fields = note_changes.changed(fields, start, spec.clock.sample_rate, changes, seed)
+    beginning = tf.constant(0, tf.int64)
+    told = Notes().targets(fields, beginning, ear.spec())
+    return {**told, "velocity": told["velocity"][..., 0]}, experiment.task.targets(fields, beginning, spec)

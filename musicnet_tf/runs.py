@@ -69,13 +69,17 @@ def load(run: str | Path) -> tuple[Manifest, Experiment, keras.Model]:
 
 
 def begin_from(network: keras.Model, experiment: Experiment) -> None:
-    """Gives a network the weights of the model that its experiment begins from.
+    """Gives a network, or a part of it, the weights of the model that its experiment begins from.
 
     Raises:
         ModelError: where that model is missing or damaged.
-        ConfigError: where its `model` section is another.
+        ConfigError: where its `model` section is another, and that of no part.
     """
     _, source, trained = load(inference.locate(experiment.initial_weights))
+    for name, part in experiment.model.parts().items():
+        if source.model == part:
+            network.get_layer(name).set_weights(trained.get_weights())
+            return
     if source.model != experiment.model:
         theirs, ours = source.model.model_dump(), experiment.model.model_dump()
         other = sorted(key for key in theirs.keys() | ours.keys() if theirs.get(key) != ours.get(key))

@@ -56,9 +56,10 @@ def _fit(experiment: Experiment, run: Path, progress: Progress, strategy: Any) -
         return list(progress.history)
     with strategy.scope():
         network = experiment.model.build()
-        if experiment.initial_weights and not progress.checkpoint:
+        learner = _learner(network, experiment)
+        if experiment.initial_weights and not (progress.checkpoint and learner is network):
             runs.begin_from(network, experiment)
-        model = compiled(network, experiment)
+        model = compiled(learner, experiment)
         if progress.checkpoint:
             model.optimizer.build(model.trainable_variables)
             model.load_weights(progress.checkpoint)
@@ -74,7 +75,7 @@ def _fit(experiment: Experiment, run: Path, progress: Progress, strategy: Any) -
     ]
     if validation is not None:
         first = next(iter(validation))
-        observers.append(callbacks.Picture(run / "tensorboard/pictures", network, experiment, first))
+        observers.append(callbacks.Picture(run / "tensorboard/pictures", learner, experiment, first))
     with _naming_records(experiment):
         model.fit(
             input_pipeline.training(experiment, progress.epoch),
@@ -91,6 +92,11 @@ def _fit(experiment: Experiment, run: Path, progress: Progress, strategy: Any) -
             " train.clip_norm, and start in another --run_dir; the weights before that stay"
         )
     return journal.rows
+
+
+def _learner(network: keras.Model, experiment: Experiment) -> keras.Model:
+    """What is trained: all of the network, or, where it hears notes, what follows its transcriber."""
+    return network.get_layer("trunk") if experiment.data.hear == "notes" else network
 
 
 def compiled(network: keras.Model, experiment: Experiment) -> keras.Model:

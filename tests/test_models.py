@@ -42,6 +42,13 @@ SMALL = {
     "harmonic_shift": {"window_frames": 4, "front_channels": 2, "channels": 6, "blocks": 1},
     "beat_blstm": {"window_frames": 4, "recurrent": (6, 6)},
     "beat_tcn": {"window_frames": 60, "filters": (4, 4), "channels": 8, "dilations": (1, 2)},
+    "note_beat_tcn": {
+        "transcriber": {"channels": 8, "dilations": (1,)},
+        "window_frames": 60,
+        "filters": (8, 8),
+        "channels": 16,
+        "dilations": (1,),
+    },
 }
 
 # What these hear of a window has no edge, as they are recurrent or normalise; tests/test_models_transcription.py
@@ -80,6 +87,7 @@ COUNTS = [
     ("harmonic_shift", {"front_channels": 16, "channels": 64, "blocks": 4}, 678_420),
     ("beat_blstm", {"window_frames": 4}, 59_651),
     ("beat_tcn", {}, 363_254),
+    ("note_beat_tcn", {}, 221_394),
 ]
 
 

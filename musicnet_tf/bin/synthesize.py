@@ -20,6 +20,9 @@ _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Folder for the records.",
 _VARIANTS = flags.DEFINE_integer("variants", 1, "Of each excerpt, each in other sound.", lower_bound=1)
 _EXCERPTS = flags.DEFINE_integer("excerpts_per_score", 1, "Of each score, at independent places.", lower_bound=1)
 _SECONDS = flags.DEFINE_float("seconds", 75.0, "Length of an excerpt; 0: whole scores.", lower_bound=0.0)
+_RECORD_SECONDS = flags.DEFINE_float(
+    "record_seconds", 30.0, "Length of one record, at least that of a model's window.", lower_bound=1.0
+)
 _SEED = flags.DEFINE_integer("seed", 0, "Changes every choice.")
 _SET = flags.DEFINE_multi_string("set", [], "Any other option of the corpus, key=value in YAML; may be given again.")
 _SAMPLE_RATE = flags.DEFINE_integer("sample_rate", 16000, "Of the audio in the records; models say which they take.")
@@ -51,6 +54,7 @@ def main(argv: list[str]) -> int:
         Path(argv[1]).expanduser(),
         {**flagged, **parse_overrides(_SET.value)},
         sample_rate=_SAMPLE_RATE.value,
+        excerpt_seconds=_RECORD_SECONDS.value,
         encoding=None if _ENCODING.value == "auto" else cast(Encoding, _ENCODING.value),
         recordings_per_shard=_RECORDINGS_PER_SHARD.value,
     )

@@ -75,6 +75,7 @@ class Rendered(Dataset):
         asynchrony: standard deviation in seconds of onsets and offsets, of MusicXML alone.
         attack_db: notes are played early by the time in which their instrument comes within so many decibels of its
             loudest (`synthesis.attack`), so that they are heard at their onset; as written where it is None.
+        silent: nothing is played: notes and beats for networks that learn from those alone (`data.hear: notes`).
         reverb: share of recordings with FluidSynth's own reverberation.
         effects: what recordings go through afterwards, see `effects.Effects`.
     """
@@ -109,6 +110,7 @@ class Rendered(Dataset):
     rubato: float = pydantic.Field(0.0, ge=0, le=0.5)
     asynchrony: float = pydantic.Field(0.0, ge=0, le=0.1)
     attack_db: float | None = pydantic.Field(None, lt=0)
+    silent: bool = False
     reverb: float = pydantic.Field(0.5, ge=0, le=1)
     effects: Effects = Effects()
 
@@ -129,7 +131,10 @@ class Rendered(Dataset):
         return sorted(recordings, key=lambda recording: recording.id)
 
     def load_audio(self, recording: Recording, sample_rate: int) -> np.ndarray:
-        audio = self._play(self.load_notes(recording), recording, sample_rate)
+        notes = self.load_notes(recording)
+        if self.silent:
+            return np.zeros(round(self._seconds(notes) * sample_rate), np.float32)
+        audio = self._play(notes, recording, sample_rate)
         low, high = np.log(_PEAK_RANGE)
         peak = np.exp(low + (high - low) * unit(self.seed, recording.id, "peak"))
         audio = (audio * (peak / max(np.abs(audio).max(initial=0.0), 1e-9))).astype(np.float32)
@@ -205,6 +210,9 @@ class Rendered(Dataset):
             return float(notes.onset[0])
         return start
 
+    def _seconds(self, notes: Notes) -> float:
+        return notes.end + _TAIL_SECONDS if self.excerpt_seconds is None else self.excerpt_seconds
+
     def _play(self, notes: Notes, recording: Recording, sample_rate: int) -> np.ndarray:
         """The instruments that one soundfont plays are played at once."""
         id, fonts = recording.id, self._fonts()
@@ -217,7 +225,7 @@ class Rendered(Dataset):
         played: dict[str, list[int]] = {}
         for program in programs:
             played.setdefault(self._font(recording, program, list(fonts)), []).append(program)
-        duration = notes.end + _TAIL_SECONDS if self.excerpt_seconds is None else self.excerpt_seconds
+        duration = self._seconds(notes)
         audio = np.zeros(round(duration * sample_rate), np.float32)
         for font, together in played.items():
             part = notes[np.isin(notes.instrument, together)]

@@ -108,6 +108,17 @@ class Model(Entry, abc.ABC):
     def build(self) -> keras.Model:
         """A network `(batch, window_length)` float32 → dict of head → logits `(batch, frames, classes)`."""
 
+    def parts(self) -> dict[str, Model]:
+        """Families whose networks are layers of this one, by the layers' names; they come with weights of their own."""
+        return {}
+
+    def ear(self) -> Model | None:
+        """The transcriber whose activations are all that the layer `trunk` hears; None where there is none.
+
+        Such a network can learn from notes: the trunk takes head → activations of this family's heads.
+        """
+        return None
+
 
 class WindowModel(Model):
     """A family that labels the midpoint of each window of a stretch of audio, as the MusicNet paper's models do.
