@@ -228,8 +228,9 @@ def _compare(values: flags.FlagValues) -> int:
         except ModelError as error:
             failed.append(str(error))
             print(error, file=sys.stderr, flush=True)
+    cores = len(os.sched_getaffinity(0))
     notes = [
-        f"{values.minutes:g} minutes each, {len(os.sched_getaffinity(0))} cores",
+        f"{values.minutes:g} minutes each, {cores} core{'s' if cores > 1 else ''}",
         f"at most {values.pieces} pieces of {', '.join(map(str, heard))}, {values.seconds:g} s of each",
         *failed,
     ]
