@@ -160,9 +160,19 @@ class Experiment(Section):
                 f"initial_weights: {self.model.name!r} hears by a network that is trained already; name a model of the"
                 f" same {next(iter(self.model.parts()))} section, such as one that `musicnet list` names"
             )
-        if self.data.hear == "notes" and self.model.ear() is None:
-            raise ConfigError(f"data.hear: model {self.model.name!r} has no transcriber and learns from audio alone")
+        self._check_what_is_heard()
         return self
+
+    def _check_what_is_heard(self) -> None:
+        """Raises ConfigError where the model cannot hear notes, or what is set changes nothing that is heard."""
+        if self.data.hear == "audio":
+            if self.data.notes != NoteChanges():
+                raise ConfigError("data.notes: changes the notes that a network hears; set data.hear: notes")
+            return
+        if self.model.ear() is None:
+            raise ConfigError(f"data.hear: model {self.model.name!r} has no transcriber and learns from audio alone")
+        if self.data.augmentation != Augmentation():
+            raise ConfigError("data.augmentation: changes audio, and data.hear is notes; set data.notes in its place")
 
     def trains_as(self, other: Experiment) -> bool:
         """Whether it is the same training, wherever its records and the model that it begins from lie."""

@@ -347,7 +347,8 @@ def _heard(
     """What the model's transcriber would tell of a window's notes if it erred nowhere, and the window's targets."""
     spec, ear = experiment.model.spec(), experiment.model.ear()
     assert ear is not None  # as the experiment has checked
+    transcription = Notes()  # what transcribers learn from, unless a config says otherwise
     fields = note_changes.changed(fields, start, spec.clock.sample_rate, changes, seed)
     beginning = tf.constant(0, tf.int64)
-    told = Notes().targets(fields, beginning, ear.spec())
+    told = transcription.targets(fields, beginning, ear.spec())
     return {**told, "velocity": told["velocity"][..., 0]}, experiment.task.targets(fields, beginning, spec)

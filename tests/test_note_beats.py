@@ -165,6 +165,13 @@ def test_only_a_network_with_a_transcriber_can_hear_notes():
         config.load(ROOT / "configs/beats_tcn.yaml", ["data.hear=notes", "initial_weights=''"])
 
 
+def test_changes_of_what_is_not_heard_are_refused(experiment):
+    with pytest.raises(ConfigError, match=r"data.augmentation: changes audio, and data.hear is notes"):
+        experiment("data.augmentation.gain_db=6")
+    with pytest.raises(ConfigError, match=r"data.notes: changes the notes that a network hears"):
+        experiment("data.hear=audio", "data.notes.tempo=0.1")
+
+
 def test_silent_records_hold_the_notes_and_beats_that_would_be_played(waltzes):
     shard = sorted(waltzes.glob("train-*"))[0]
     fields = next(iter(records.read(shard)))
