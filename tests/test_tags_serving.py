@@ -178,7 +178,7 @@ def test_listen_gives_the_tags_of_the_whole(musicnet, server, exported, recordin
     latency = float(outcome.stderr.partition("by at most ")[2].partition(" s")[0])
     assert 0.5 <= latency < 0.7, "a stretch of half a second, and a tenth of a second of sound"
     assert all(row["heard"] - row["time"] <= latency + 1e-3 for row in rows)
-    assert "1 tags in 3.8 s of audio; sound .73" in outcome.stderr
+    assert "1 tag in 3.8 s of audio; sound .73" in outcome.stderr
     alike(written(tmp_path), expected, tmp_path)  # heard one by one, which rounds otherwise
 
 
